@@ -1,0 +1,29 @@
+# Everything a developer or a new user calls. What is slow to build is cached outside the checkout (HOSTED_CP_CACHE).
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help venv preflight demo demo-down test test-unit test-component test-e2e test-all lint bench crds images docs lock
+
+PYTHON ?= python3
+CACHE := $(or $(HOSTED_CP_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/hosted-cp)
+VENV := $(CACHE)/venv-$(shell { $(PYTHON) -V; cat requirements/dev.txt; } | sha256sum | cut -c1-16)
+PY := $(VENV)/bin/python
+export PYTHONPATH := $(CURDIR)
+export PATH := $(VENV)/bin:$(PATH)
+# Nobody's production cluster ever meets our tests.
+unexport KUBECONFIG
+
+help:
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
+
+$(VENV)/.ready: requirements/dev.txt
+	@echo "$$(date +%T)  installing the Python environment (usually 1 min)" >&2
+	@rm -rf $(VENV).new $(VENV) && $(PYTHON) -m venv $(VENV)
+	@$(VENV)/bin/pip install -q --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@touch $@
+
+venv: $(VENV)/.ready  ## the Python environment, from the hash-pinned lock file
+	@echo $(VENV)
+
+lock:  ## renew requirements/*.txt from pyproject.toml (needs uv)
+	uv pip compile -q --upgrade pyproject.toml --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -o requirements/runtime.txt
+	uv pip compile -q --upgrade pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -o requirements/dev.txt
