@@ -1,0 +1,191 @@
+"""Actions: the only things a plan can ask for. `hosted_cp.executor` is the only code that carries them out.
+
+An action says its target, its verb, its precondition and its deadline. Nothing random and nothing secret stands in one:
+the content of a Secret is a *recipe* (see `hosted_cp.planning.recipes`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, TypeAlias
+
+from hosted_cp.planning.recipes import Recipe
+
+#: A Kubernetes object, as JSON would give it.
+Object: TypeAlias = Mapping[str, Any]
+
+#: The one field manager of everything we write by server-side apply.
+FIELD_MANAGER = "hosted-cp"
+
+#: Digest of what we wanted when we last wrote the object (`hosted_cp.planning.diff.desired_hash`).
+HASH_ANNOTATION = "hosted-cp.io/desired-hash"
+
+
+class Target(StrEnum):
+    """Which API server an action speaks to."""
+
+    MANAGEMENT = "management"
+    #: Where the pods run. The same cluster as MANAGEMENT until remote hosts are supported.
+    HOST = "host"
+    #: The API of the tenant's own control plane.
+    TENANT = "tenant"
+
+
+@dataclass(frozen=True, kw_only=True, order=True)
+class Ref:
+    """Names one object."""
+
+    api_version: str
+    kind: str
+    namespace: str | None
+    name: str
+
+    @staticmethod
+    def of(body: Object) -> Ref:
+        metadata = body["metadata"]
+        return Ref(
+            api_version=body["apiVersion"],
+            kind=body["kind"],
+            namespace=metadata.get("namespace"),
+            name=metadata["name"],
+        )
+
+    def __str__(self) -> str:
+        where = f"{self.namespace}/" if self.namespace else ""
+        return f"{self.kind} {where}{self.name}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Create:
+    """POST the object. It must not exist: a 409 means that somebody was there first, so read it and plan again.
+
+    With a recipe, `body` is a Secret without data, and the recipe makes the data.
+    """
+
+    body: Object
+    target: Target = Target.MANAGEMENT
+    recipe: Recipe | None = None
+    #: Seconds for the whole action.
+    deadline: float = 20.0
+    #: False for objects of the tenant that k0s owns from then on (`default/kubernetes` Endpoints): no hash, an
+    #: existing one is success.
+    ours: bool = True
+
+    @property
+    def ref(self) -> Ref:
+        return Ref.of(self.body)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Apply:
+    """Server-side apply of the full wanted object onto the existing one with this UID, by our one field manager.
+
+    Never for objects that hold once-only material (CAs, keys, tokens). The executor first turns the managedFields entry
+    of our POST into an apply entry, so that fields we no longer want do go.
+    """
+
+    body: Object
+    uid: str
+    target: Target = Target.MANAGEMENT
+    deadline: float = 20.0
+
+    @property
+    def ref(self) -> Ref:
+        return Ref.of(self.body)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replace:
+    """PUT a Secret whose content is renewed by a recipe (a leaf certificate, a kubeconfig, a config).
+
+    The precondition is UID and resourceVersion as seen. Labels and annotations of others are kept.
+    """
+
+    body: Object
+    recipe: Recipe
+    uid: str
+    resource_version: str
+    target: Target = Target.MANAGEMENT
+    deadline: float = 20.0
+
+    @property
+    def ref(self) -> Ref:
+        return Ref.of(self.body)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PatchMetadata:
+    """Merge-patch labels, annotations, owner references or finalizers, and nothing else, of one existing object.
+
+    A value of None removes a label or an annotation. `finalizers` and `owner_references` replace the whole list, which
+    is why the seen resourceVersion is always a precondition.
+    """
+
+    ref: Ref
+    uid: str
+    resource_version: str
+    labels: Mapping[str, str | None] = field(default_factory=dict)
+    annotations: Mapping[str, str | None] = field(default_factory=dict)
+    owner_references: tuple[Object, ...] | None = None
+    finalizers: tuple[str, ...] | None = None
+    target: Target = Target.MANAGEMENT
+    deadline: float = 20.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Delete:
+    """Delete exactly the object with this UID. One that is gone already is success."""
+
+    ref: Ref
+    uid: str
+    propagation: str = "Background"
+    target: Target = Target.MANAGEMENT
+    deadline: float = 20.0
+
+
+Action: TypeAlias = Create | Apply | Replace | PatchMetadata | Delete
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """One Kubernetes Event. Its name derives from (uid, condition, transition time): a crash makes no second one."""
+
+    type: str  # Normal | Warning
+    reason: str
+    message: str
+    #: Condition type and the transition time (RFC 3339), from which the name is derived.
+    condition: str
+    transition: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probe:
+    """A question to the world that the plan depends on. Its finding enters the next view; asking it changes nothing.
+
+    `kind` names the prober (`tenant-api`, `dial`), `key` identifies the question within the tenant, `arguments` are
+    public. A finding that is already there for the same kind, key and arguments is not asked again.
+    """
+
+    kind: str
+    key: str
+    arguments: tuple[tuple[str, str], ...] = ()
+    #: Seconds.
+    deadline: float = 5.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What one reconcile has decided.
+
+    `actions` are carried out in order; the first that fails ends the run. `status` is the whole wanted status (None:
+    leave it). It is written once, last, if it differs. `retry_after` (seconds) is only for what the clock alone brings
+    about: an expiry, a renewal, a grace period.
+    """
+
+    actions: tuple[Action, ...] = ()
+    status: Object | None = None
+    events: tuple[Event, ...] = ()
+    probes: tuple[Probe, ...] = ()
+    retry_after: float | None = None

@@ -1,0 +1,95 @@
+"""What was seen: one object as the caches keep it.
+
+Objects are kept as bytes without managedFields and decoded when asked; of Secrets only key names, digests and the public
+facts of certificates are kept, never data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cached_property
+from typing import Any
+
+import orjson
+
+from hosted_cp.planning.actions import Ref
+
+
+@dataclass(frozen=True, kw_only=True)
+class CertificateFacts:
+    """The public facts of one certificate in a Secret. Only of the first one if the PEM holds several (see `count`)."""
+
+    subject: str  # common name
+    organizations: tuple[str, ...]
+    issuer: str  # common name
+    #: SHA-256 of the DER, hex.
+    fingerprint: str
+    #: SHA-256 of the subject public key info, hex: equal for a CA and for what says who signed.
+    public_key: str
+    #: Subject and authority key identifier, hex ("" if absent).
+    subject_key_id: str
+    authority_key_id: str
+    dns_names: frozenset[str]
+    ip_addresses: frozenset[str]
+    usages: frozenset[str]  # "server", "client"
+    is_ca: bool
+    not_before: datetime
+    not_after: datetime
+    key_algorithm: str  # "ECDSA-P256", "RSA-2048", ...
+    count: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class SecretFacts:
+    """What may be known of a Secret: names of keys, digests of values, facts of certificates."""
+
+    type: str
+    #: key -> first 32 hex digits of the SHA-256 of its value.
+    digests: Mapping[str, str] = field(default_factory=dict)
+    #: key -> facts, for keys whose value is PEM with at least one certificate.
+    certificates: Mapping[str, CertificateFacts] = field(default_factory=dict)
+    #: key -> SHA-256 of the public half (SPKI, hex), for keys whose value is a PEM private or public key.
+    public_keys: Mapping[str, str] = field(default_factory=dict)
+    #: key -> why its PEM cannot be used, in words for a user, never quoting the value.
+    faults: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Observed:
+    """One object of an API server, as seen last."""
+
+    ref: Ref
+    uid: str
+    resource_version: str
+    generation: int = 0
+    created: str = ""
+    deleting: bool = False
+    labels: Mapping[str, str] = field(default_factory=dict)
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    finalizers: tuple[str, ...] = ()
+    #: All owner references, and the UID of the one with `controller: true` ("" if there is none).
+    owner_references: tuple[Mapping[str, Any], ...] = ()
+    controller_uid: str = ""
+    #: Names of the field managers, to recognise what another operator looks after.
+    managers: frozenset[str] = frozenset()
+    #: Only for Secrets.
+    secret: SecretFacts | None = None
+    #: JSON without managedFields, and for Secrets without data. Empty for kinds of which only metadata is kept.
+    raw: bytes = field(default=b"", repr=False)
+
+    @cached_property
+    def body(self) -> Mapping[str, Any]:
+        """The whole object, decoded at first use."""
+        decoded: Mapping[str, Any] = orjson.loads(self.raw) if self.raw else {}
+        return decoded
+
+    def get(self, *path: str, default: Any = None) -> Any:
+        """`body[path[0]][path[1]]…`, or the default where anything on the way is missing."""
+        found: Any = self.body
+        for step in path:
+            if not isinstance(found, Mapping) or step not in found:
+                return default
+            found = found[step]
+        return found

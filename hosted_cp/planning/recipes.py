@@ -1,0 +1,43 @@
+"""Recipes: how secret or random content is made, said without making it.
+
+A recipe is public: it can be printed, hashed and committed in a golden file. Whoever fulfils it (`hosted_cp.executor`)
+brings what the pure rooms may not have: entropy, the clock, private keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Protocol
+
+
+class MaterialError(Exception):
+    """A recipe cannot be fulfilled from the Secrets it needs; the message names Secret and key, never a value."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """What a recipe is fulfilled with."""
+
+    now: datetime
+    #: n -> n random bytes, from the operating system in production, seeded in tests.
+    entropy: Callable[[int], bytes]
+    #: algorithm ("ECDSA-P256", "RSA-2048") -> a new private key (a `cryptography` private key object).
+    new_key: Callable[[str], Any]
+    #: Secret name (in the namespace of the object that is made) -> its data. Never printed.
+    secrets: Mapping[str, Mapping[str, bytes]] = field(repr=False)
+
+
+class Recipe(Protocol):
+    """How the data of one Secret is made."""
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The names of the Secrets, in the same namespace, whose data must be in `Inputs.secrets`."""
+
+    def printed(self) -> Mapping[str, Any]:
+        """A public description, stable for equal recipes; what `render` shows and the hash covers."""
+
+    def fulfil(self, inputs: Inputs) -> Mapping[str, bytes]:
+        """The data of the Secret. Raises `MaterialError` if a needed Secret lacks a key or holds what it should not."""
