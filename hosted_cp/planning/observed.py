@@ -1,7 +1,7 @@
 """What was seen: one object as the caches keep it.
 
-Objects are kept as bytes without managedFields and decoded when asked; of Secrets only key names, digests and the public
-facts of certificates are kept, never data.
+Objects are kept as bytes without managedFields and decoded when asked; of Secrets only key names, digests and the
+public facts of certificates are kept, never data.
 """
 
 from __future__ import annotations
@@ -42,6 +42,23 @@ class CertificateFacts:
 
 
 @dataclass(frozen=True, kw_only=True)
+class KubeconfigFacts:
+    """What may be known of a kubeconfig: everything but its credentials. Only of its current context."""
+
+    cluster: str
+    user: str
+    context: str
+    #: URL of the API server, without any credentials in it.
+    server: str
+    #: SHA-256 of the DER of the (first) CA certificate, hex; "" if there is none.
+    ca_fingerprint: str
+    #: Facts of the client certificate; None where another credential is used.
+    client: CertificateFacts | None
+    #: SHA-256 of the public half of the client key (SPKI, hex); "" if there is no key.
+    client_public_key: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class SecretFacts:
     """What may be known of a Secret: names of keys, digests of values, facts of certificates."""
 
@@ -52,8 +69,10 @@ class SecretFacts:
     certificates: Mapping[str, CertificateFacts] = field(default_factory=dict)
     #: key -> SHA-256 of the public half (SPKI, hex), for keys whose value is a PEM private or public key.
     public_keys: Mapping[str, str] = field(default_factory=dict)
-    #: key -> why its PEM cannot be used, in words for a user, never quoting the value.
+    #: key -> why its PEM or kubeconfig cannot be used, in words for a user, never quoting the value.
     faults: Mapping[str, str] = field(default_factory=dict)
+    #: key -> facts, for keys whose value is a kubeconfig.
+    kubeconfigs: Mapping[str, KubeconfigFacts] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
