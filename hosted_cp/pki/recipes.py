@@ -243,7 +243,7 @@ class KubeconfigRecipe:
             "preferences": {},
             "users": [{"name": self.user_entry, "user": user}],
         }
-        return {KUBECONFIG_KEY: yaml.dump(config, Dumper=_YamlDumper, sort_keys=False, width=2**31).encode()}
+        return {KUBECONFIG_KEY: yaml.dump(config, Dumper=_YamlDumper, sort_keys=False, width=2**30).encode()}
 
 
 def authority_key_id(*, subject_key_id: str, public_key: str) -> str:
