@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from typing import Any, TypeAlias
 
@@ -173,6 +174,16 @@ class Probe:
     arguments: tuple[tuple[str, str], ...] = ()
     #: Seconds.
     deadline: float = 5.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """The answer to a `Probe`: what the world said, when. `message` is public."""
+
+    probe: Probe
+    ok: bool
+    message: str
+    at: datetime
 
 
 @dataclass(frozen=True, kw_only=True)

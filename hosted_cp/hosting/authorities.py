@@ -1,0 +1,124 @@
+"""The tenant's certificate authorities and its service account key: made once, never a second time.
+
+Names, types and labels are k0smotron's and Cluster API's (`<n>-ca`, `-proxy`, `-sa`, `-etcd`); the common names are the
+ones k0s knows, because it renews leaves only under those (k0s.md 3.2). A Secret under such a name that is not ours is
+the user's: it is used byte for byte, never written, and refused with a reason if k0s could not use it, since k0s would
+silently make a new CA.
+"""
+
+from __future__ import annotations
+
+from hosted_cp.api.problems import Problem
+from hosted_cp.hosting.tenant import Tenant
+from hosted_cp.hosting.wanted import Wanted
+from hosted_cp.pki.authority import validate_authority, validate_key_pair
+from hosted_cp.pki.recipes import CARecipe, KeyPairRecipe
+from hosted_cp.planning.observed import Observed, SecretFacts
+
+#: purpose -> common name.
+COMMON_NAMES = {"ca": "kubernetes-ca", "proxy": "kubernetes-front-proxy-ca", "etcd": "etcd-ca"}
+SECRET_TYPE = "cluster.x-k8s.io/secret"  # noqa: S105
+CLUSTER_NAME = "cluster.x-k8s.io/cluster-name"
+
+
+def purposes(t: Tenant) -> list[str]:
+    """Which authorities this tenant has; one with its own etcd has a CA for it."""
+    return ["ca", "proxy", "sa", *(["etcd"] if t.decisions.storage == "etcd" else [])]
+
+
+def secret_name(t: Tenant, purpose: str) -> str:
+    """The Secret of an authority: the one the user names in `certificateRefs`, else ours."""
+    for reference in t.spec.certificate_refs or ():
+        if reference.type == purpose and reference.name:
+            return reference.name
+    return t.names.secret(purpose)
+
+
+def seen(t: Tenant, purpose: str) -> Observed | None:
+    """The Secret of an authority, whoever made it."""
+    name = secret_name(t, purpose)
+    return t.view.child("Secret", name) or t.view.references.get(("Secret", name))
+
+
+def is_ours(t: Tenant, purpose: str) -> bool:
+    found = seen(t, purpose)
+    return found is not None and found.controller_uid == t.uid
+
+
+def missing(t: Tenant) -> list[str]:
+    return [secret_name(t, purpose) for purpose in purposes(t) if seen(t, purpose) is None]
+
+
+def wanted(t: Tenant) -> list[Wanted]:
+    """The authorities that are ours to make. A lost one of a tenant that has lived is not among them: see `problems`."""
+    if t.former.version:  # the config Secret exists: all authorities existed before it
+        return [w for w in _all(t) if seen(t, _purpose(t, w)) is not None]
+    return _all(t)
+
+
+def _all(t: Tenant) -> list[Wanted]:
+    return [
+        Wanted(body=body(t, t.names.secret(purpose)), recipe=recipe(t, purpose), once=True)
+        for purpose in purposes(t)
+        if secret_name(t, purpose) == t.names.secret(purpose) and (seen(t, purpose) is None or is_ours(t, purpose))
+    ]
+
+
+def _purpose(t: Tenant, w: Wanted) -> str:
+    return next(p for p in purposes(t) if t.names.secret(p) == w.ref.name)
+
+
+def body(t: Tenant, name: str) -> dict[str, object]:
+    """A Secret of key material, without its data."""
+    metadata = t.metadata(name, part="certificates")
+    metadata["labels"] = {**metadata["labels"], CLUSTER_NAME: t.name}
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": SECRET_TYPE}
+
+
+def recipe(t: Tenant, purpose: str) -> CARecipe | KeyPairRecipe:
+    algorithm = t.decisions.keyAlgorithm
+    if purpose == "sa":
+        return KeyPairRecipe(algorithm=algorithm)
+    return CARecipe(common_name=COMMON_NAMES[purpose], algorithm=algorithm)
+
+
+def _fault(t: Tenant, purpose: str, facts: SecretFacts) -> str | None:
+    return validate_key_pair(facts) if purpose == "sa" else validate_authority(facts, now=t.view.now)
+
+
+def problems(t: Tenant) -> list[Problem]:
+    """Why the authorities cannot be used: brought ones that k0s would replace, and lost ones."""
+    found: list[Problem] = []
+    for purpose in purposes(t):
+        name, secret = secret_name(t, purpose), seen(t, purpose)
+        brought = name != t.names.secret(purpose)
+        field = f"Secret {name}"
+        if secret is None:
+            if brought:
+                found.append(
+                    Problem(
+                        field="spec.certificateRefs",
+                        fault=f"{field} for {purpose} does not exist",
+                        remedy="create it with the keys tls.crt and tls.key, or leave the reference out",
+                    )
+                )
+            elif t.former.version:
+                found.append(
+                    Problem(
+                        field=field,
+                        fault="is gone, though this tenant runs with what it held; a new one would cut off every"
+                        " worker and client",
+                        remedy="bring the Secret back from a backup; or delete the tenant and create it anew",
+                    )
+                )
+        elif secret.secret is not None and (fault := _fault(t, purpose, secret.secret)):
+            found.append(
+                Problem(
+                    field=field,
+                    fault=fault,
+                    remedy="put exactly one certificate (PEM) under tls.crt and its private key under tls.key"
+                    if purpose != "sa"
+                    else "put a public key (PEM) under tls.crt and its private key under tls.key",
+                )
+            )
+    return found

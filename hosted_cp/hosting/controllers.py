@@ -1,0 +1,317 @@
+"""The StatefulSet of the k0s controllers.
+
+A real init is PID 1 and k0s its only child: no shell stands between SIGTERM and k0s. Pods start in parallel: with shared
+PKI and store they need no order. Whatever must restart them is an annotation of the template: digests of config and PKI,
+and the day their leaf certificates were made, because k0s renews those only when it starts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from hosted_cp.hosting import authorities, config, etcd, scripts
+from hosted_cp.hosting.names import COMPONENT, selector
+from hosted_cp.hosting.tenant import API_PORT, KONNECTIVITY_PORT, Tenant
+from hosted_cp.hosting.wanted import Wanted
+from hosted_cp.k0s.command import controller_argv
+from hosted_cp.k0s.config import PROBE_FILE, k0s_leaf_life
+from hosted_cp.planning.conditions import rfc3339
+from hosted_cp.planning.observed import Observed
+
+DATA = "/var/lib/k0s"
+PKI_SOURCE = "/pki"
+CONFIG = "/etc/k0s"
+
+#: On the pod template: digest of the authorities, and when k0s last made its leaves.
+PKI_DIGEST = "hosted-cp.io/pki-digest"
+LEAVES_MADE = "hosted-cp.io/leaves-made"
+
+#: purpose -> (file of tls.crt, file of tls.key) in k0s' pki directory.
+_FILES = {
+    "ca": ("ca.crt", "ca.key"),
+    "proxy": ("front-proxy-ca.crt", "front-proxy-ca.key"),
+    "sa": ("sa.pub", "sa.key"),
+}
+
+#: What k0s needs as root: it gives files to the users of its children, starts them under those, and ends them
+#: (k0s.md 11.1).
+_CAPABILITIES = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "SETGID", "SETUID"]
+
+#: What one small control plane uses when idle (k0s.md 11.4), so that the scheduler counts it.
+_REQUESTS = {"cpu": "100m", "memory": "350Mi"}
+
+
+def wanted(t: Tenant) -> list[Wanted]:
+    """The StatefulSet, once its config exists and its store may be used."""
+    if t.view.own("Secret", t.names.config) is None or not config.wanted(t) or t.replicas < 1:
+        return []
+    if t.decisions.storage == "etcd" and not etcd.is_bootstrapped(t):
+        return []
+    return [Wanted(body=stateful_set(t))]
+
+
+def seen(t: Tenant) -> Observed | None:
+    return t.view.own("StatefulSet", t.names.control_plane)
+
+
+def data_volume(t: Tenant) -> str:
+    """The name of the data volume; claims are called `<this>-<pod>`."""
+    claim = t.spec.persistence.persistent_volume_claim if t.spec.persistence.type == "pvc" else None
+    given = ((claim or {}).get("metadata") or {}).get("name")
+    return given or t.names.control_plane
+
+
+def stateful_set(t: Tenant) -> dict[str, Any]:
+    metadata = t.metadata(t.names.control_plane, part="control-plane")
+    metadata["labels"] = {**metadata["labels"], "cluster.x-k8s.io/control-plane": "true"}
+    spec: dict[str, Any] = {
+        "replicas": t.replicas,
+        "podManagementPolicy": "Parallel",
+        "selector": {"matchLabels": selector(t.name, "cluster")},
+        "template": {
+            "metadata": {
+                "labels": {**selector(t.name, "cluster"), COMPONENT: "control-plane"},
+                "annotations": {
+                    config.DIGEST: config.digest(t),
+                    PKI_DIGEST: pki_digest(t),
+                    LEAVES_MADE: rfc3339(leaves_made(t)),
+                },
+            },
+            "spec": pod_spec(t),
+        },
+    }
+    claims = _claims(t)
+    if claims:
+        spec["volumeClaimTemplates"] = claims
+        if t.spec.persistence.auto_delete_pvcs:
+            spec["persistentVolumeClaimRetentionPolicy"] = {"whenDeleted": "Delete", "whenScaled": "Retain"}
+    return {"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": metadata, "spec": spec}
+
+
+def pod_spec(t: Tenant) -> dict[str, Any]:
+    image = image_of(t)
+    volumes, mounts = _volumes(t)
+    made: dict[str, Any] = {
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": 90,
+        "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}},
+        "affinity": _anti_affinity(t),
+        "initContainers": [
+            {
+                "name": "certs-init",
+                "image": image,
+                "imagePullPolicy": "IfNotPresent",
+                "command": ["/bin/sh", "-c", scripts.CERTS_INIT],
+                "securityContext": _hardened(),
+                "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}},
+                "terminationMessagePolicy": "FallbackToLogsOnError",
+                "volumeMounts": [
+                    {"name": "pki", "mountPath": PKI_SOURCE, "readOnly": True},
+                    {"name": data_volume(t), "mountPath": DATA},
+                ],
+                "env": [{"name": "TENANT_UID", "value": t.uid}],
+            }
+        ],
+        "containers": [
+            {
+                "name": "controller",
+                "image": image,
+                "imagePullPolicy": "IfNotPresent",
+                "command": ["/sbin/tini", "--"],
+                "args": controller_argv(
+                    version=t.version,
+                    config=f"{CONFIG}/k0s.yaml",
+                    k0s_config=t.spec.k0s_config,
+                    flags=t.spec.control_plane_flags,
+                ),
+                "ports": [
+                    {"name": "api", "containerPort": API_PORT, "protocol": "TCP"},
+                    {"name": "konnectivity", "containerPort": KONNECTIVITY_PORT, "protocol": "TCP"},
+                ],
+                "resources": _resources(t.spec.resources),
+                "securityContext": _hardened(),
+                "terminationMessagePolicy": "FallbackToLogsOnError",
+                "volumeMounts": mounts,
+                **_probes(t),
+            }
+        ],
+        "volumes": volumes,
+    }
+    if t.spec.service_account:
+        made["serviceAccountName"] = t.spec.service_account
+    if t.spec.topology_spread_constraints:
+        made["topologySpreadConstraints"] = t.spec.topology_spread_constraints
+    if t.view.settings.priority_class:
+        made["priorityClassName"] = t.view.settings.priority_class
+    return made
+
+
+def image_of(t: Tenant) -> str:
+    """The image of the controllers: the user's repository, else the operator's, else the catalogue's; tag = version."""
+    settings = t.view.settings
+    repository = t.spec.image or settings.k0s_image or settings.catalogue["k0s"]["image"]
+    return f"{repository}:{t.version.image_tag}"
+
+
+def pki_digest(t: Tenant) -> str:
+    """Digest of the authorities' Secrets by the digests of their values."""
+    total = hashlib.sha256()
+    for purpose in _FILES:
+        secret = authorities.seen(t, purpose)
+        for key in ("tls.crt", "tls.key"):
+            total.update((secret.secret.digests.get(key, "") if secret and secret.secret else "").encode() + b"\0")
+    return total.hexdigest()[:32]
+
+
+def leaves_made(t: Tenant) -> datetime:
+    """When the running controllers were last told to make their leaves, or now if it is time again.
+
+    At half the life of k0s' leaves, less up to a tenth of it that depends on the tenant, so that a thousand tenants
+    created in one hour do not restart in one hour.
+    """
+    live = seen(t)
+    made = live.get("spec", "template", "metadata", "annotations", LEAVES_MADE) if live else None
+    if not isinstance(made, str):
+        return t.view.now
+    last = datetime.fromisoformat(made)
+    return t.view.now if t.view.now >= last + _restart_after(t) else last
+
+
+def restart_at(t: Tenant) -> datetime:
+    """When the controllers have to start anew for the sake of their leaves."""
+    return leaves_made(t) + _restart_after(t)
+
+
+def _restart_after(t: Tenant) -> timedelta:
+    life = k0s_leaf_life(t.spec.k0s_config)
+    spread = int(hashlib.sha256(t.uid.encode()).hexdigest()[:4], 16) / 0xFFFF
+    return life * (0.5 - 0.1 * spread)
+
+
+def _hardened() -> dict[str, Any]:
+    return {
+        "runAsUser": 0,
+        "readOnlyRootFilesystem": True,
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"], "add": list(_CAPABILITIES)},
+    }
+
+
+def _resources(asked: Mapping[str, Any] | None) -> dict[str, Any]:
+    asked = dict(asked or {})
+    return {**asked, "requests": {**_REQUESTS, **(asked.get("limits") or {}), **(asked.get("requests") or {})}}
+
+
+def _probes(t: Tenant) -> dict[str, Any]:
+    """The API server's own answers. Liveness leaves the store out: a restart heals no database."""
+    if t.version.probes_by_http:
+        ready = {"httpGet": {"scheme": "HTTPS", "port": "api", "path": "/readyz"}}
+        alive = {"httpGet": {"scheme": "HTTPS", "port": "api", "path": "/livez?exclude=etcd"}}
+        often = 1
+    else:
+        # Anonymous requests cannot be opened for the health paths alone in this version, so k0s asks for itself.
+        ready = {"exec": {"command": ["k0s", "kubectl", "get", "--raw=/readyz"]}}
+        alive = {"exec": {"command": ["k0s", "kubectl", "get", "--raw=/livez?exclude=etcd"]}}
+        often = 2
+    return {
+        "startupProbe": {**ready, "periodSeconds": often, "timeoutSeconds": 5, "failureThreshold": 600 // often},
+        "readinessProbe": {**ready, "periodSeconds": 5, "timeoutSeconds": 5, "failureThreshold": 2},
+        "livenessProbe": {**alive, "periodSeconds": 20, "timeoutSeconds": 10, "failureThreshold": 6},
+    }
+
+
+def _anti_affinity(t: Tenant) -> dict[str, Any]:
+    terms = [
+        {
+            "weight": weight,
+            "podAffinityTerm": {
+                "topologyKey": key,
+                "labelSelector": {"matchLabels": {"app": "k0smotron", "cluster": t.name, "component": "cluster"}},
+            },
+        }
+        for weight, key in ((100, "topology.kubernetes.io/zone"), (50, "kubernetes.io/hostname"))
+    ]
+    return {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": terms}}
+
+
+def _volumes(t: Tenant) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The pod's volumes, and the controller's mounts."""
+    data = data_volume(t)
+    volumes: list[dict[str, Any]] = [
+        {"name": "config", "projected": {"defaultMode": 0o440, "sources": _config_sources(t)}},
+        {"name": "pki", "projected": {"defaultMode": 0o440, "sources": _pki_sources(t)}},
+        {"name": "run", "emptyDir": {}},
+        {"name": "tmp", "emptyDir": {}},
+    ]
+    mounts: list[dict[str, Any]] = [
+        {"name": "config", "mountPath": CONFIG, "readOnly": True},
+        {"name": data, "mountPath": DATA},
+        {"name": "run", "mountPath": "/run"},
+        {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108
+    ]
+    if t.spec.persistence.type == "hostPath":
+        volumes.append({"name": data, "hostPath": {"path": t.spec.persistence.host_path, "type": "DirectoryOrCreate"}})
+    elif t.spec.persistence.type != "pvc":
+        volumes.append({"name": data, "emptyDir": {}})
+    for manifest in t.spec.manifests or ():
+        volumes.append(dict(manifest))
+        name = manifest["name"]
+        mounts.append({"name": name, "mountPath": f"{DATA}/manifests/{name}", "readOnly": True})
+    for mount in t.spec.mounts or ():
+        name = mount_volume_name(mount.path)
+        volumes.append({"name": name, **mount.source})
+        read_only = mount.read_only or "configMap" in mount.source or "secret" in mount.source
+        mounts.append({"name": name, "mountPath": mount.path, **({"readOnly": True} if read_only else {})})
+    return volumes, mounts
+
+
+def mount_volume_name(path: str) -> str:
+    """The volume of a `spec.mounts` entry: its path as a DNS label, with a digest where that is not possible."""
+    plain = path.strip("/").replace("/", "-")
+    label = "".join(c if c.isascii() and (c.isalnum() or c == "-") else "-" for c in plain.lower()).strip("-")
+    if label == plain and 0 < len(label) <= 63:
+        return label
+    return f"{label[:57] or 'mount'}-{hashlib.sha256(path.encode()).hexdigest()[:5]}".replace("--", "-")
+
+
+def _config_sources(t: Tenant) -> list[dict[str, Any]]:
+    items = [{"key": "k0s.yaml", "path": "k0s.yaml"}, {"key": PROBE_FILE, "path": PROBE_FILE}]
+    sources: list[dict[str, Any]] = [{"secret": {"name": t.names.config, "items": items}}]
+    if t.decisions.storage == "etcd":
+        name = t.names.secret("apiserver-etcd-client")
+        keys = [{"key": key, "path": f"etcd/{key}"} for key in ("ca.crt", "tls.crt", "tls.key")]
+        sources.append({"secret": {"name": name, "items": keys}})
+    return sources
+
+
+def _pki_sources(t: Tenant) -> list[dict[str, Any]]:
+    return [
+        {
+            "secret": {
+                "name": authorities.secret_name(t, purpose),
+                "items": [{"key": "tls.crt", "path": certificate}, {"key": "tls.key", "path": key}],
+            }
+        }
+        for purpose, (certificate, key) in _FILES.items()
+    ]
+
+
+def _claims(t: Tenant) -> list[dict[str, Any]]:
+    if t.spec.persistence.type != "pvc":
+        return []
+    given = t.spec.persistence.persistent_volume_claim or {}
+    metadata = given.get("metadata") or {}
+    return [
+        {
+            "metadata": {
+                "name": data_volume(t),
+                "labels": {**(metadata.get("labels") or {}), **t.volume_labels},
+                **({"annotations": metadata["annotations"]} if metadata.get("annotations") else {}),
+            },
+            "spec": {"accessModes": ["ReadWriteOnce"], **(given.get("spec") or {})},
+        }
+    ]

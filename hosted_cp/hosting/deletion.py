@@ -1,0 +1,61 @@
+"""The end of a tenant: everything we own is deleted by UID, then the finalizer goes. Nothing is created or contacted.
+
+Volumes that the user did not ask to delete stay; they carry the tenant's UID and are named in an Event, so that nobody
+finds unlabelled volumes years later.
+"""
+
+from __future__ import annotations
+
+from hosted_cp.hosting.names import FINALIZER
+from hosted_cp.hosting.pods import Cause
+from hosted_cp.hosting.view import TenantView
+from hosted_cp.planning.actions import Action, Delete, Event, PatchMetadata, Plan
+from hosted_cp.planning.conditions import Condition, merge
+
+
+def plan(view: TenantView, blocked: Cause | None) -> Plan:
+    """Delete what is ours, then let go. `blocked`: another operator looks after the tenant, whose end is its business."""
+    owner = view.owner
+    if FINALIZER not in owner.finalizers or blocked is not None:
+        return Plan()
+    owned = view.owned
+    actions: list[Action] = [
+        Delete(ref=child.ref, uid=child.uid) for child in owned if not child.deleting
+    ]
+    events: tuple[Event, ...] = ()
+    if not owned:
+        remaining = tuple(each for each in owner.finalizers if each != FINALIZER)
+        actions.append(
+            PatchMetadata(ref=owner.ref, uid=owner.uid, resource_version=owner.resource_version, finalizers=remaining)
+        )
+    elif actions:
+        events = _kept_volumes(view)
+    status = dict(owner.get("status", default={}))
+    old = status.get("conditions") or []
+    message = f"{len(owned)} objects are being deleted" if owned else "everything is deleted"
+    deleting = Condition(type="Deleting", status="True", reason="Deleting", message=message)
+    gone = Condition(type="Available", status="False", reason="Deleting", message="the tenant is being deleted")
+    kept = [
+        Condition(type=c["type"], status=c["status"], reason=c["reason"], message=c.get("message", ""))
+        for c in old
+        if c.get("type") not in ("Deleting", "Available")
+    ]
+    status["conditions"] = merge(wanted=[gone, *kept, deleting], old=old, generation=owner.generation, now=view.now)
+    # With the finalizer gone there may be nothing left to write a status to.
+    return Plan(actions=tuple(actions), status=status if owned else None, events=events)
+
+
+def _kept_volumes(view: TenantView) -> tuple[Event, ...]:
+    kept = sorted(claim.ref.name for claim in view.claims if not claim.deleting and not claim.owner_references)
+    if not kept:
+        return ()
+    transition = view.owner.get("metadata", "deletionTimestamp", default="")
+    return (
+        Event(
+            type="Normal",
+            reason="VolumesKept",
+            message=f"data volumes are kept: {', '.join(kept)}. Delete the volume claims if the data is not wanted",
+            condition="VolumesKept",
+            transition=transition,
+        ),
+    )

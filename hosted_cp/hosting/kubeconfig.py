@@ -1,0 +1,55 @@
+"""The admin kubeconfig that is handed to the user: Secret `<n>-kubeconfig`, key `value`, entry names as k0smotron's.
+
+It is signed by us as soon as the address is known, before any pod runs, so that it can be fetched the moment the tenant
+is asked for. It is renewed at half its life and when CA or address change, and never otherwise: whoever mounts it should
+not see it change for nothing.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from hosted_cp.hosting import authorities
+from hosted_cp.hosting.tenant import Tenant
+from hosted_cp.hosting.wanted import Wanted
+from hosted_cp.pki import renewal
+from hosted_cp.pki.recipes import KubeconfigRecipe
+
+
+def url_host(address: str) -> str:
+    """An address as it stands in a URL: IPv6 in brackets."""
+    return f"[{address}]" if ":" in address else address
+
+
+def recipe(t: Tenant) -> KubeconfigRecipe:
+    return KubeconfigRecipe(
+        cluster=t.name,
+        server=f"https://{url_host(t.decisions.address)}:{t.decisions.apiPort}",
+        signer=authorities.secret_name(t, "ca"),
+        algorithm=t.decisions.keyAlgorithm,
+    )
+
+
+def wanted(t: Tenant) -> list[Wanted]:
+    signer = authorities.seen(t, "ca")
+    if not t.decisions.exposed or signer is None:
+        return []
+    metadata = t.metadata(t.names.kubeconfig, part="kubeconfig")
+    metadata["labels"] = {**metadata["labels"], authorities.CLUSTER_NAME: t.name}
+    body = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": authorities.SECRET_TYPE}
+    seen = t.view.own("Secret", t.names.kubeconfig)
+    current = (
+        seen is None
+        or seen.secret is None
+        or signer.secret is None
+        or renewal.kubeconfig_is_current(seen.secret, recipe=recipe(t), signer_facts=signer.secret, now=t.view.now)
+    )
+    return [Wanted(body=body, recipe=recipe(t), current=current)]
+
+
+def renew_at(t: Tenant) -> datetime | None:
+    """When the kubeconfig has to be renewed."""
+    seen = t.view.own("Secret", t.names.kubeconfig)
+    if seen is None or seen.secret is None or (facts := seen.secret.kubeconfigs.get("value")) is None:
+        return None
+    return renewal.renew_at(facts.client, fraction=renewal.KUBECONFIG_FRACTION) if facts.client else None

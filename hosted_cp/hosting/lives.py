@@ -1,0 +1,83 @@
+"""What stands in a new tenant's way: a former life under its name, another operator's objects, foreign objects.
+
+In all three cases nothing is written. The worst thing an operator can do is to start a new control plane on old data
+with new keys, or to write into what somebody else looks after.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from hosted_cp.hosting import authorities
+from hosted_cp.hosting.names import ADOPT, TENANT_UID
+from hosted_cp.hosting.pods import Cause
+from hosted_cp.hosting.tenant import Tenant
+from hosted_cp.hosting.view import TenantView
+from hosted_cp.hosting.wanted import Wanted, is_k0smotrons
+from hosted_cp.planning.actions import HASH_ANNOTATION, Target
+from hosted_cp.planning.observed import Observed
+
+
+def take_over(view: TenantView) -> Cause | None:
+    """A running k0smotron looks after this tenant: its mark is on children that do not have ours."""
+    theirs = [
+        str(child.ref) for child in view.children.values() if is_k0smotrons(child) and HASH_ANNOTATION not in child.annotations
+    ]
+    if not theirs:
+        return None
+    return Cause(
+        reason="TakeOverRequired",
+        message=f"k0smotron looks after this tenant ({_few(theirs)}); hosted-cp writes nothing to it. Leave it to"
+        " k0smotron, or ask for the take-over once this version offers it",
+    )
+
+
+def former_life(t: Tenant) -> Cause | None:
+    """Data volumes of another tenant of this name, or of this one without its keys."""
+    if t.former.version:
+        return None
+    strangers = [claim for claim in t.view.claims if claim.labels.get(TENANT_UID) != t.uid and not _adopted(t, claim)]
+    if strangers:
+        names = [claim.ref.name for claim in strangers]
+        brought = ", ".join(authorities.secret_name(t, purpose) for purpose in authorities.purposes(t))
+        return Cause(
+            reason="FormerLife",
+            message=f"data of a former tenant of this name is in {_few(names)}. Delete the volume claims to begin anew;"
+            f" or bring back its Secrets {brought} and put the annotation {ADOPT}={t.uid} on the claims to go on with it",
+        )
+    missing = [name for name in authorities.missing(t)]
+    if t.view.claims and missing:
+        return Cause(
+            reason="FormerLife",
+            message=f"data volumes exist ({_few([claim.ref.name for claim in t.view.claims])}) but the Secrets"
+            f" {_few(missing)} with their keys are gone. Bring the Secrets back from a backup; or delete the volume"
+            " claims to begin anew",
+        )
+    return None
+
+
+def _adopted(t: Tenant, claim: Observed) -> bool:
+    return claim.annotations.get(ADOPT) == t.uid and not authorities.missing(t)
+
+
+def conflicts(t: Tenant, wanted: Iterable[Wanted]) -> Cause | None:
+    """Objects of somebody else under names that we need. A certificate Secret is no conflict: it is the user's to bring."""
+    found = []
+    for each in wanted:
+        if each.target is Target.TENANT:
+            continue
+        seen = t.view.child(each.ref.kind, each.ref.name)
+        if seen is not None and seen.controller_uid != t.uid and not seen.deleting:
+            found.append(f"{seen.ref.kind} {seen.ref.name}")
+    if not found:
+        return None
+    return Cause(
+        reason="NameConflict",
+        message=f"{_few(found)} exist in namespace {t.namespace} and belong to somebody else; hosted-cp does not touch"
+        " them. Delete or rename them, or give the tenant another name",
+    )
+
+
+def _few(names: list[str]) -> str:
+    shown = ", ".join(sorted(names)[:4])
+    return shown if len(names) <= 4 else f"{shown} and {len(names) - 4} more"

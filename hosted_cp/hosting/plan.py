@@ -1,0 +1,152 @@
+"""The plan of one hosted control plane: same view, same plan.
+
+The order inside a tenant comes from data, not from waiting: Service -> address and ports -> certificates, kubeconfig,
+config -> etcd -> k0s. Whatever stands in the way stops the writes, never the status.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from hosted_cp.hosting import (
+    authorities,
+    budget,
+    certificates,
+    config,
+    controllers,
+    deletion,
+    endpoint,
+    etcd,
+    kubeconfig,
+    lives,
+    patches,
+    policy,
+    privileges,
+    service,
+)
+from hosted_cp.hosting import status as reporting
+from hosted_cp.hosting.names import FINALIZER
+from hosted_cp.hosting.pods import Cause
+from hosted_cp.hosting.tenant import Tenant, tenant
+from hosted_cp.hosting.view import TenantView
+from hosted_cp.hosting.wanted import Wanted, settle
+from hosted_cp.planning.actions import Action, Delete, PatchMetadata, Plan, Target
+
+#: The child objects, in the order in which they are written. A new one is a new module and a line here.
+MODULES: tuple[Callable[[Tenant], list[Wanted]], ...] = (
+    service.wanted,
+    authorities.wanted,
+    certificates.wanted,
+    etcd.wanted,
+    kubeconfig.wanted,
+    config.wanted,
+    controllers.wanted,
+    budget.wanted,
+    policy.wanted,
+    endpoint.wanted,
+)
+
+#: Kinds of ours that go when they are not wanted any more. Never Secrets, StatefulSets or volumes.
+_PRUNED = ("Service", "PodDisruptionBudget", "NetworkPolicy")
+
+
+def plan(view: TenantView) -> Plan:
+    """What to do for a tenant, and what to say about it."""
+    blocked = lives.take_over(view)
+    if view.owner.deleting:
+        return deletion.plan(view, blocked)
+    if blocked is not None or view.spec is None or view.problems:
+        return reporting.refused(view, blocked)
+
+    t = tenant(view, view.spec)
+    wanted = everything_wanted(t)
+    patched, patch_problems = patches.apply_patches(t, wanted)
+    problems = [
+        *privileges.problems(t),
+        *patch_problems,
+        *authorities.problems(t),
+        *config.problems(t),
+    ]
+    in_the_way = lives.former_life(t) or lives.conflicts(t, wanted)
+    actions: list[Action] = []
+    if in_the_way is None and not privileges.problems(t) and not patch_problems:
+        actions = _finalizer(view) + _settle(t, patched) + _prune(t, patched)
+    return Plan(
+        actions=tuple(actions),
+        probes=endpoint.probes(t),
+        retry_after=_wake(t),
+        **reporting.report(t, in_the_way=in_the_way, problems=problems),
+    )
+
+
+def everything_wanted(t: Tenant) -> list[Wanted]:
+    """All objects of the tenant whose inputs are known, in writing order, before the user's patches."""
+    return [each for module in MODULES for each in module(t)]
+
+
+def _finalizer(view: TenantView) -> list[Action]:
+    owner = view.owner
+    if FINALIZER in owner.finalizers:
+        return []
+    return [
+        PatchMetadata(
+            ref=owner.ref,
+            uid=owner.uid,
+            resource_version=owner.resource_version,
+            finalizers=(*owner.finalizers, FINALIZER),
+        )
+    ]
+
+
+def _settle(t: Tenant, wanted: Sequence[Wanted]) -> list[Action]:
+    actions = []
+    for each in wanted:
+        seen = None if each.target is Target.TENANT else t.view.own(each.ref.kind, each.ref.name)
+        if seen is not None and seen.deleting:
+            continue  # its end is an event, and then it is made anew
+        action = settle(each, seen, owner_uid=t.uid)
+        if action is not None:
+            actions.append(action)
+    return actions
+
+
+def _prune(t: Tenant, wanted: Sequence[Wanted]) -> list[Action]:
+    """Ours, of a listed kind, not wanted. An old Service goes only when the new address is the decided one."""
+    keep = {(each.ref.kind, each.ref.name) for each in wanted}
+    serving_elsewhere = bool(t.former.exposed) and t.former.asked == t.decisions.asked
+    return [
+        Delete(ref=child.ref, uid=child.uid)
+        for child in t.view.owned
+        if child.ref.kind in _PRUNED
+        and (child.ref.kind, child.ref.name) not in keep
+        and not child.deleting
+        and (child.ref.kind != "Service" or serving_elsewhere)
+    ]
+
+
+def _wake(t: Tenant) -> float | None:
+    """Seconds until the clock alone changes the plan: the next renewal or restart."""
+    moments: list[datetime | None] = [certificates.renew_at(t), kubeconfig.renew_at(t)]
+    if controllers.seen(t) is not None:
+        moments.append(controllers.restart_at(t))
+    due = [moment for moment in moments if moment is not None]
+    return max(1.0, (min(due) - t.view.now).total_seconds()) if due else None
+
+
+def rendered(view: TenantView) -> list[Wanted]:
+    """Every object that would be created for this spec in an empty cluster, patches applied; for `hosted-cp render`.
+
+    Raises ValueError with the first problem if the spec is refused.
+    """
+    if view.spec is None or view.problems:
+        raise ValueError("; ".join(str(problem) for problem in view.problems))
+    t = tenant(view, view.spec)
+    patched, problems = patches.apply_patches(t, everything_wanted(t))
+    if problems:
+        raise ValueError("; ".join(str(problem) for problem in problems))
+    return [replace(each) for each in patched]
+
+
+__all__ = ["MODULES", "Cause", "everything_wanted", "plan", "rendered"]

@@ -1,0 +1,110 @@
+"""Why pods do not serve: the cause in words for a user, from what kubelet, scheduler and volume controller report.
+
+Only what is known is said. A pod that is starting is no failure; one that cannot start is named with its cause within
+the seconds that its own status needs, whatever the StatefulSet counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from hosted_cp.planning.observed import Observed
+
+#: Reasons of waiting containers that mean an image cannot be had.
+_IMAGE = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cause:
+    """Why something does not serve: a reason from a closed list, and a sentence with the remedy."""
+
+    reason: str
+    message: str
+    #: Whether waiting alone is expected to help: the thing is on its way.
+    starting: bool = False
+
+
+def ready(pod: Observed) -> bool:
+    """Whether the pod's Ready condition is True."""
+    return _condition(pod, "Ready").get("status") == "True" and not pod.deleting
+
+
+def causes(pods: Iterable[Observed], claims: Iterable[Observed], storage_classes: frozenset[str] | None) -> list[Cause]:
+    """One cause for each pod and claim that is in trouble, the hardest first. `storage_classes`: None if not known."""
+    found = [cause for claim in claims if (cause := _claim(claim, storage_classes)) is not None]
+    for pod in sorted(pods, key=lambda each: each.ref.name):
+        if not ready(pod) and (cause := _pod(pod)) is not None:
+            found.append(cause)
+    return sorted(found, key=lambda cause: cause.starting)
+
+
+def _claim(claim: Observed, storage_classes: frozenset[str] | None) -> Cause | None:
+    if claim.get("status", "phase") == "Bound":
+        return None
+    wanted = claim.get("spec", "storageClassName")
+    if storage_classes is not None and wanted and wanted not in storage_classes:
+        return Cause(
+            reason="StorageClassNotFound",
+            message=f"volume claim {claim.ref.name} wants StorageClass {wanted}, which does not exist; create it, or name"
+            f" one that exists{_known(storage_classes)} and delete the claim",
+        )
+    if storage_classes is not None and not wanted and not storage_classes:
+        return Cause(
+            reason="StorageClassNotFound",
+            message=f"volume claim {claim.ref.name} has no StorageClass and the cluster has none; create a default one",
+        )
+    return None
+
+
+def _known(storage_classes: frozenset[str]) -> str:
+    return f" ({', '.join(sorted(storage_classes)[:5])})" if storage_classes else ""
+
+
+def _pod(pod: Observed) -> Cause | None:
+    name = pod.ref.name
+    for status in _container_statuses(pod):
+        waiting = status.get("state", {}).get("waiting", {})
+        reason = waiting.get("reason", "")
+        if reason in _IMAGE:
+            return Cause(
+                reason="ImageCannotBePulled",
+                message=f"pod {name}: image {status.get('image')} cannot be pulled: {waiting.get('message', reason)};"
+                " correct spec.image and spec.version, or make the image available to the nodes",
+            )
+        if reason in ("CreateContainerConfigError", "CreateContainerError", "RunContainerError"):
+            return Cause(reason="PodCannotStart", message=f"pod {name}: {waiting.get('message', reason)}")
+        ended = _last_end(status)
+        if ended and (reason == "CrashLoopBackOff" or ended.get("exitCode")):
+            said = " ".join((ended.get("message") or "").split())[-700:]
+            return Cause(
+                reason="PodFails",
+                message=f"pod {name}: {status.get('name')} ended with {ended.get('exitCode')}"
+                f"{': ' + said if said else ''}",
+            )
+    scheduled = _condition(pod, "PodScheduled")
+    if scheduled.get("status") == "False":
+        return Cause(
+            reason="PodUnschedulable", message=f"pod {name} cannot be scheduled: {scheduled.get('message', 'no reason given')}"
+        )
+    return Cause(reason="PodStarting", message=f"pod {name} is starting", starting=True)
+
+
+def _last_end(status: Mapping[str, Any]) -> Mapping[str, Any]:
+    state, last = status.get("state", {}), status.get("lastState", {})
+    found: Mapping[str, Any] = state.get("terminated") or last.get("terminated") or {}
+    return found if found.get("exitCode") or not status.get("ready", False) else {}
+
+
+def _container_statuses(pod: Observed) -> Iterator[Mapping[str, Any]]:
+    yield from pod.get("status", "initContainerStatuses", default=[])
+    yield from pod.get("status", "containerStatuses", default=[])
+
+
+def _condition(pod: Observed, kind: str) -> Mapping[str, Any]:
+    for condition in pod.get("status", "conditions", default=[]):
+        if condition.get("type") == kind:
+            found: Mapping[str, Any] = condition
+            return found
+    return {}

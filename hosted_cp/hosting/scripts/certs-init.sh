@@ -1,0 +1,28 @@
+# Lays the tenant's authorities into k0s' own, writable pki directory, because k0s changes owners and modes there and
+# cannot work with mounted files. Refuses to replace a CA by another one: that would cut off every worker and client.
+# Constant: nothing is ever interpolated into this text.
+set -eu
+umask 077
+from=/pki
+to=/var/lib/k0s/pki
+
+mkdir -p "$to"
+chmod 0751 "$to"
+
+for ca in ca.crt front-proxy-ca.crt; do
+    if [ -s "$to/$ca" ] && ! cmp -s "$from/$ca" "$to/$ca"; then
+        echo "the data volume holds another $ca than the Secret: it belongs to a former life of this tenant, or the" \
+            "Secret was exchanged. Bring back the Secret that fits the volume, or delete the volume claim of this pod." >&2
+        exit 1
+    fi
+done
+
+for file in ca.crt ca.key front-proxy-ca.crt front-proxy-ca.key sa.pub sa.key; do
+    cmp -s "$from/$file" "$to/$file" && continue
+    cp "$from/$file" "$to/.$file.new"
+    case "$file" in
+        *.key) chmod 0640 "$to/.$file.new" ;;
+        *) chmod 0644 "$to/.$file.new" ;;
+    esac
+    mv "$to/.$file.new" "$to/$file"
+done

@@ -1,0 +1,57 @@
+"""The Service through which a tenant is reached: API server and konnectivity, by named target ports.
+
+Unset node ports are left to the API server, so that tenants never collide; what it allocated is a decision, asked for
+again should the Service ever have to be made anew, because workers and kubeconfigs hold it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hosted_cp.hosting.names import selector
+from hosted_cp.hosting.tenant import API_PORT, KONNECTIVITY_PORT, Tenant
+from hosted_cp.hosting.wanted import Wanted
+
+
+
+def wanted(t: Tenant) -> list[Wanted]:
+    service = t.spec.service
+    metadata = t.metadata(t.service_name, part="control-plane")
+    spec: dict[str, Any] = {
+        "type": service.type,
+        "selector": selector(t.name, "cluster"),
+        "ports": [
+            _port(t, "api", service.api_port, t.decisions.apiPort, API_PORT),
+            _port(t, "konnectivity", service.konnectivity_port, t.decisions.konnectivityPort, KONNECTIVITY_PORT),
+        ],
+    }
+    return [Wanted(body={"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec})]
+
+
+def _port(t: Tenant, name: str, asked: int | None, decided: int, inside: int) -> dict[str, Any]:
+    port: dict[str, Any] = {"name": name, "protocol": "TCP", "targetPort": name, "port": asked or inside}
+    if t.spec.service.type == "NodePort":
+        node_port = asked or (decided if t.former.exposed and t.former.asked == t.decisions.asked else 0)
+        port["port"] = inside
+        if node_port:
+            port["nodePort"] = node_port
+    return port
+
+
+def in_cluster_names(t: Tenant) -> list[str]:
+    """The DNS names of the Service inside the management cluster, shortest first."""
+    name, namespace, domain = t.service_name, t.namespace, t.view.settings.cluster_domain
+    return [name, f"{name}.{namespace}", f"{name}.{namespace}.svc", f"{name}.{namespace}.svc.{domain}"]
+
+
+def in_cluster_url(t: Tenant) -> str:
+    """Where the operator speaks to the tenant's API server."""
+    port = t.spec.service.api_port if t.spec.service.type != "NodePort" else None
+    return f"https://{t.service_name}.{t.namespace}.svc:{port or API_PORT}"
+
+
+def cluster_ips(t: Tenant) -> list[str]:
+    """The Service's addresses inside the management cluster, once the API server has given them."""
+    seen = t.service
+    found = seen.get("spec", "clusterIPs", default=[]) if seen else []
+    return [ip for ip in found if ip and ip != "None"]

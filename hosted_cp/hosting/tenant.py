@@ -1,0 +1,243 @@
+"""One tenant, derived from its view: names, labels, and the decisions that must not wander.
+
+A *decision* is a value that the user left open (or that has a source outside the spec): the address, the ports, the
+version when none was asked for. It is taken once, kept in an annotation of the tenant's config Secret, and changes only
+when the user changes what he asked. A source that drifts (a node is gone, a load balancer's address changed) is
+reported, never followed: workers and kubeconfigs hold the old value.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from hosted_cp.api.cluster import ClusterSpec
+from hosted_cp.api.problems import Problem
+from hosted_cp.hosting.names import DECISIONS, TENANT_UID, Names, object_labels
+from hosted_cp.hosting.view import TenantView
+from hosted_cp.k0s import versions
+from hosted_cp.planning.observed import Observed
+
+#: Ports of the containers; what is published may differ (node ports, `service.apiPort`).
+API_PORT = 6443
+KONNECTIVITY_PORT = 8132
+
+#: Annotations that must not travel from the user's object to ours.
+_PRIVATE_ANNOTATIONS = ("kubectl.kubernetes.io/", "hosted-cp.io/", "k0smotron.io/")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decisions:
+    """What was decided for one tenant. Empty strings and zeros mean: not known yet."""
+
+    version: str = ""
+    #: What the address was decided for: service type, external address and ports as the user asked.
+    asked: str = ""
+    address: str = ""
+    apiPort: int = 0
+    konnectivityPort: int = 0
+    storage: str = ""
+    etcdMembers: int = 0
+    etcdPrefix: str = ""
+    podCIDR: str = ""
+    serviceCIDR: str = ""
+    keyAlgorithm: str = ""
+
+    @property
+    def exposed(self) -> bool:
+        """Whether address and both ports are known, so that kubeconfig and k0s config can be made."""
+        return bool(self.address and self.apiPort and self.konnectivityPort)
+
+    def annotation(self) -> str:
+        return json.dumps(dataclasses.asdict(self), sort_keys=True, separators=(",", ":"))
+
+    @staticmethod
+    def read(annotation: str) -> Decisions:
+        """The decisions kept in an annotation; unknown keys are ignored, an unreadable annotation is none at all."""
+        try:
+            kept = json.loads(annotation)
+        except ValueError:
+            return Decisions()
+        known = {f.name: f for f in dataclasses.fields(Decisions)}
+        return Decisions(**{k: v for k, v in kept.items() if k in known and isinstance(v, type(known[k].default))})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tenant:
+    """A tenant whose spec can be read."""
+
+    view: TenantView
+    spec: ClusterSpec
+    decisions: Decisions
+    #: What was decided before, as the config Secret has it.
+    former: Decisions
+    #: Wishes that were refused without harm to what runs (a downgrade), and sources that drifted.
+    refused: tuple[Problem, ...] = ()
+    drifted: tuple[Problem, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return self.view.owner.ref.name
+
+    @property
+    def namespace(self) -> str:
+        return self.view.owner.ref.namespace or "default"
+
+    @property
+    def uid(self) -> str:
+        return self.view.owner.uid
+
+    @cached_property
+    def names(self) -> Names:
+        return Names(self.name)
+
+    @property
+    def replicas(self) -> int:
+        return self.spec.replicas
+
+    @cached_property
+    def version(self) -> versions.Version:
+        return versions.parse(self.decisions.version)
+
+    @property
+    def service_name(self) -> str:
+        return self.names.service(self.spec.service.type)
+
+    @property
+    def service(self) -> Observed | None:
+        return self.view.own("Service", self.service_name)
+
+    def metadata(self, name: str, *, component: str = "cluster", part: str) -> dict[str, Any]:
+        """Name, namespace, labels, annotations and owner of one of the tenant's objects."""
+        extra = self.spec.kubeconfig_secret_metadata
+        owner = self.view.owner
+        users = {k: v for k, v in owner.annotations.items() if not k.startswith(_PRIVATE_ANNOTATIONS)}
+        made: dict[str, Any] = {
+            "name": name,
+            "namespace": self.namespace,
+            "labels": object_labels(
+                tenant=self.name,
+                uid=self.uid,
+                component=component,
+                part=part,
+                users=owner.labels,
+                extra=extra.labels if extra else {},
+            ),
+            "ownerReferences": [
+                {
+                    "apiVersion": owner.ref.api_version,
+                    "kind": owner.ref.kind,
+                    "name": owner.ref.name,
+                    "uid": owner.uid,
+                    "controller": True,
+                    "blockOwnerDeletion": True,
+                }
+            ],
+        }
+        annotations = {**users, **(extra.annotations if extra else {})}
+        if annotations:
+            made["annotations"] = annotations
+        return made
+
+    @property
+    def volume_labels(self) -> dict[str, str]:
+        """Labels of data volumes: whose life they hold, also after the tenant is gone."""
+        return {TENANT_UID: self.uid}
+
+
+def tenant(view: TenantView, spec: ClusterSpec) -> Tenant:
+    """Take the decisions: what the user asks for, else what was decided before, else what the world offers."""
+    names = Names(view.owner.ref.name)
+    config = view.own("Secret", names.config)
+    former = Decisions.read(config.annotations.get(DECISIONS, "")) if config else Decisions()
+    refused: list[Problem] = []
+    drifted: list[Problem] = []
+
+    version = _version(view, spec, former, refused)
+    asked = f"{spec.service.type}|{spec.external_address or ''}|{spec.service.api_port}|{spec.service.konnectivity_port}"
+    address, api_port, konnectivity_port = _exposure(view, spec, names)
+    if former.exposed and former.asked == asked:
+        drifted += _drift(spec, former, address, api_port)
+        address, api_port, konnectivity_port = former.address, former.apiPort, former.konnectivityPort
+    elif former.exposed and not (address and api_port and konnectivity_port):
+        # The user wants another address, which nobody knows yet: the old one serves until then.
+        asked, address, api_port, konnectivity_port = (
+            former.asked, former.address, former.apiPort, former.konnectivityPort,
+        )  # fmt: skip
+
+    network = ((spec.k0s_config or {}).get("spec") or {}).get("network") or {}
+    storage = spec.storage_kind
+    members = former.etcdMembers or (3 if spec.replicas > 1 else 1)
+    decisions = Decisions(
+        version=version,
+        asked=asked,
+        address=address,
+        apiPort=api_port,
+        konnectivityPort=konnectivity_port,
+        storage=former.storage or storage,
+        etcdMembers=members if storage == "etcd" else 0,
+        etcdPrefix=former.etcdPrefix or (view.owner.ref.name if storage == "etcd" else ""),
+        podCIDR=former.podCIDR or network.get("podCIDR", "10.244.0.0/16"),
+        serviceCIDR=former.serviceCIDR or network.get("serviceCIDR", "10.96.0.0/12"),
+        keyAlgorithm=former.keyAlgorithm or spec.key_algorithm,
+    )
+    return Tenant(
+        view=view, spec=spec, decisions=decisions, former=former, refused=tuple(refused), drifted=tuple(drifted)
+    )
+
+
+def _version(view: TenantView, spec: ClusterSpec, former: Decisions, refused: list[Problem]) -> str:
+    catalogue = view.settings.catalogue
+    wanted = str(versions.parse(spec.version)) if spec.version else former.version or versions.default(catalogue)
+    if former.version and wanted != former.version:
+        fault = versions.upgrade_problem(former.version, wanted)
+        if fault:
+            refused.append(Problem(field="spec.version", fault=fault.fault, remedy=fault.remedy))
+            return former.version
+    return wanted
+
+
+def _exposure(view: TenantView, spec: ClusterSpec, names: Names) -> tuple[str, int, int]:
+    """Address, API port and konnectivity port as the world offers them now; empty or 0 where it does not yet."""
+    service = view.own("Service", names.service(spec.service.type))
+    if service is None:
+        return "", 0, 0
+    published = {port.get("name"): port for port in service.get("spec", "ports", default=[])}
+    field = "nodePort" if spec.service.type == "NodePort" else "port"
+    api_port = int(published.get("api", {}).get(field) or 0)
+    konnectivity_port = int(published.get("konnectivity", {}).get(field) or 0)
+    return spec.external_address or _address(view, spec, service), api_port, konnectivity_port
+
+
+def _address(view: TenantView, spec: ClusterSpec, service: Observed) -> str:
+    if spec.service.type == "ClusterIP":
+        return f"{service.ref.name}.{service.ref.namespace}.svc"
+    if spec.service.type == "LoadBalancer":
+        ingress = service.get("status", "loadBalancer", "ingress", default=[])
+        return str((ingress[0].get("ip") or ingress[0].get("hostname") or "") if ingress else "")
+    # k0smotron's order: an external address of any node, else an internal one. The smallest, so that it is stable.
+    for wanted in (("ExternalDNS", "ExternalIP"), ("InternalIP",)):
+        found = sorted(node.address for node in view.nodes if node.type in wanted)
+        if found:
+            return found[0]
+    return ""
+
+
+def _drift(spec: ClusterSpec, former: Decisions, address: str, api_port: int) -> list[Problem]:
+    if spec.external_address or not address or address == former.address:
+        return []
+    source = {"NodePort": "the cluster's nodes", "LoadBalancer": "the load balancer"}.get(spec.service.type)
+    if source is None:
+        return []
+    return [
+        Problem(
+            field="status.controlPlaneEndpoint",
+            fault=f"{source} now offer {address}, but kubeconfigs, certificates and workers use {former.address}",
+            remedy="bring the old address back, or set spec.externalAddress to the new one and join the workers again",
+        )
+    ]
+

@@ -1,0 +1,67 @@
+"""Everything that one reconcile of a tenant may know, read once, frozen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from hosted_cp.api.cluster import ClusterSpec
+from hosted_cp.api.problems import Problem
+from hosted_cp.hosting.settings import Settings
+from hosted_cp.planning.actions import Finding
+from hosted_cp.planning.observed import Observed
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeAddress:
+    """One address of a node of the management cluster. `type` is Kubernetes' (`ExternalIP`, `InternalIP`, …)."""
+
+    node: str
+    type: str
+    address: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class TenantView:
+    """What is known of one tenant. Mappings are keyed by (kind, name); all objects are of the tenant's namespace."""
+
+    now: datetime
+    #: The user's object that asks for the tenant.
+    owner: Observed
+    #: Its spec, or None where it cannot be read at all (then `problems` says why).
+    spec: ClusterSpec | None
+    problems: tuple[Problem, ...] = ()
+    settings: Settings
+    #: Objects under the names that a tenant uses, whoever owns them, and objects that the owner controls.
+    children: Mapping[tuple[str, str], Observed] = field(default_factory=dict)
+    #: Pods and volume claims with the tenant's selector labels.
+    pods: tuple[Observed, ...] = ()
+    claims: tuple[Observed, ...] = ()
+    #: What the spec names: Secrets and ConfigMaps (of which only facts and metadata are kept). Absent means: does not exist.
+    references: Mapping[tuple[str, str], Observed] = field(default_factory=dict)
+    nodes: tuple[NodeAddress, ...] = ()
+    #: Names of the cluster's StorageClasses; None where the operator may not list them.
+    storage_classes: frozenset[str] | None = None
+    findings: tuple[Finding, ...] = ()
+    #: Why the last plan of this tenant could not be carried out ("" if it was): the API server's words.
+    failure: str = ""
+    #: Whether the administrator allows hostPath and the like in the tenant's namespace.
+    privileged: bool = False
+
+    def child(self, kind: str, name: str) -> Observed | None:
+        return self.children.get((kind, name))
+
+    def own(self, kind: str, name: str) -> Observed | None:
+        """The child if it is ours: controlled by the owner, by UID."""
+        found = self.children.get((kind, name))
+        return found if found is not None and found.controller_uid == self.owner.uid else None
+
+    @property
+    def owned(self) -> tuple[Observed, ...]:
+        """Everything that the owner controls, by UID, in a stable order."""
+        mine = (child for child in self.children.values() if child.controller_uid == self.owner.uid)
+        return tuple(sorted(mine, key=lambda child: child.ref))
+
+    def finding(self, kind: str, key: str) -> Finding | None:
+        return next((f for f in self.findings if f.probe.kind == kind and f.probe.key == key), None)
