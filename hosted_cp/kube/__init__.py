@@ -1,0 +1,1 @@
+"""Speaking with API servers: client, caches, work queue, lease, events, the loop."""

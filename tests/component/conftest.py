@@ -1,0 +1,81 @@
+"""Fixtures of the component tests: one management cluster for the session, one namespace for each test.
+
+* `server`: a real kube-apiserver with etcd and controller-manager (see `apiserver.Server`): `server.access(user)`,
+  `server.audit`, `server.kubectl(...)`.
+* `kubelet`: the stand-in kubelet, always running: `kubelet.script(namespace, "kmc-a-*", CRASHING)`.
+* `namespace`: the name of a fresh namespace, deleted at the end.
+* `admin`: a `hosted_cp.kube` client that may do everything, for the test's own hands.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from hosted_cp.kube.client import ApiClient
+from hosted_cp.kube.credentials import certificate_credentials
+from hosted_cp.kube.resources import NAMESPACE
+from k0s_images.golang import components
+from tests.component.apiserver import Server, running
+from tests.component.audit import Audit
+from tests.component.kubelet import StandInKubelet
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Everything in this folder needs the real server."""
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.component)
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The management cluster. Where `crds/` exists, its kinds are installed."""
+    programs = components("1.36")
+    crds = Path(__file__).parents[2] / "crds"
+    with running(tmp_path_factory.mktemp("management"), programs, crds=crds if crds.is_dir() else None) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def _kubelet(server: Server) -> Iterator[StandInKubelet]:
+    with StandInKubelet(server) as kubelet:
+        yield kubelet
+
+
+@pytest.fixture
+def kubelet(_kubelet: StandInKubelet) -> StandInKubelet:
+    """The stand-in kubelet. Scripts belong to a namespace, so tests do not disturb one another."""
+    return _kubelet
+
+
+@pytest.fixture
+def audit(server: Server) -> Audit:
+    """What the API server wrote down."""
+    return server.audit
+
+
+@pytest.fixture
+async def admin(server: Server) -> AsyncIterator[ApiClient]:
+    """A client of the group system:masters, user `admin`."""
+    access = server.admin
+    credentials = certificate_credentials(
+        server=access.server, ca=access.ca, certificate=access.pair.certificate, key=access.pair.key
+    )
+    async with ApiClient(credentials, agent="component-test") as client:
+        yield client
+
+
+@pytest.fixture
+async def namespace(admin: ApiClient, request: pytest.FixtureRequest) -> AsyncIterator[str]:
+    """A fresh namespace; its deletion is begun at the end, and not waited for."""
+    readable = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower()).strip("-")[:40].strip("-")
+    name = f"{readable}-{uuid.uuid4().hex[:6]}"
+    await admin.create(NAMESPACE, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    yield name
+    await admin.delete(NAMESPACE, None, name)
