@@ -1,0 +1,7 @@
+"""Edge machines."""
+
+from __future__ import annotations
+
+
+class Edge:
+    """Placeholder."""
