@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-import yaml
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import (
@@ -27,6 +26,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from hosted_cp.api.text import TextError, load
 from hosted_cp.pki.keys import algorithm_of, public_key_digest
 from hosted_cp.planning.observed import CertificateFacts, KubeconfigFacts, SecretFacts
 
@@ -49,8 +49,6 @@ _UNREADABLE = (
     x509.InvalidVersion,
     x509.UnsupportedGeneralNameType,
 )
-
-_YamlLoader: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def secret_facts(*, type: str, data: Mapping[str, bytes]) -> SecretFacts:
@@ -228,13 +226,10 @@ def _key_digest(block: _Block) -> tuple[str, str]:
 
 def _read_kubeconfig(value: bytes) -> tuple[KubeconfigFacts | None, str]:
     """(facts, fault) of a value that looks like a kubeconfig; (None, "") if it turns out to be something else."""
-    if len(value) > PEM_LIMIT:
-        return None, f"is a kubeconfig longer than {PEM_LIMIT // 1024} KiB"
     try:
-        # libyaml reads JSON too, as clients do.
-        config = yaml.load(value, Loader=_YamlLoader)  # noqa: S506 - a safe loader
-    except (yaml.YAMLError, ValueError, RecursionError):
-        return None, "looks like a kubeconfig but is neither YAML nor JSON"
+        config = load(value, limit=PEM_LIMIT)
+    except TextError as error:
+        return None, f"looks like a kubeconfig but cannot be read: {error}"
     if not isinstance(config, Mapping) or config.get("kind") != "Config":
         return None, ""
     context_name = _text(config.get("current-context"))

@@ -13,11 +13,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
 from hosted_cp.pki.facts import secret_facts
-from hosted_cp.pki.keys import PrivateKey
+from hosted_cp.pki.keys import PrivateKey, private_pem
 from hosted_cp.pki.recipes import CARecipe
 from hosted_cp.planning.observed import SecretFacts
 from hosted_cp.planning.recipes import Inputs
@@ -65,6 +66,16 @@ def authority(
     """The data of a CA Secret. The seed defaults to the name: two CAs of one name need two seeds."""
     made = CARecipe(common_name=common_name, **recipe).fulfil(inputs(now=now, seed=seed or common_name))
     return dict(made)
+
+
+def bare_authority() -> dict[str, bytes]:
+    """A CA as users bring them: another name, no key usage, no key identifiers."""
+    key = inputs(seed="bare").new_key("ECDSA-P256")
+    name = x509.Name.from_rfc4514_string("CN=corp")
+    made = x509.CertificateBuilder(name, name, key.public_key(), 7, NOW - days(30), NOW + days(300)).add_extension(
+        x509.BasicConstraints(ca=True, path_length=None), critical=True
+    )
+    return {"tls.crt": made.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM), "tls.key": private_pem(key)}
 
 
 def facts(data: Mapping[str, bytes]) -> SecretFacts:
