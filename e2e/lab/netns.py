@@ -84,9 +84,7 @@ def ensure_machine_link(journal: Journal, addresses: Addresses) -> None:
     _ip(f"""
         address replace {addresses.machine}/{width} dev {link}
         link set {link} up
-        route replace {addresses.balancers} via {addresses.node} dev {link}
-        route replace {addresses.pods} via {addresses.node} dev {link}
-        route replace {addresses.services} via {addresses.node} dev {link}
+        route replace {addresses.block} via {addresses.node} dev {link}
     """)
     # The node itself reaches Services by a route too: it is looked up before kube-proxy's rules change the address.
     _ip(f"""
