@@ -104,7 +104,8 @@ def disabled_components(names: Sequence[str], release: Release) -> frozenset[str
 def _controller(words: Sequence[str], release: Release) -> int:
     from k0s_images.standin.controller import Controller, Options
 
-    given = parse(words, _CONTROLLER, usage="k0s controller [join-token] [flags]")
+    flags = [f for f in _CONTROLLER if f.name not in release.unknown_flags]
+    given = parse(words, flags, usage="k0s controller [join-token] [flags]")
     log.set_debug(given["debug"])
     for name in (
         "enable-worker",
@@ -128,7 +129,7 @@ def _controller(words: Sequence[str], release: Release) -> int:
             "joining a controller by token is not supported by the k0s stand-in: give the replicas the same PKI"
         )
     sysinfo.check(places.data, ignore=given["ignore-pre-flight-checks"])
-    stop_timeout = given["api-server-stop-timeout"]
+    stop_timeout = given.values.get("api-server-stop-timeout")
     options = Options(
         config=config, layout=places, release=release, disabled=disabled, levels=given["logging"],
         init_only=given["init-only"], argv=("k0s", "controller", *words),
@@ -206,9 +207,9 @@ def _token(words: Sequence[str], _release: Release) -> int:
         tokens.invalidate(api, given.arguments)
     else:
         rows = tokens.listed(api, role=given["role"])
-        print(f"{'ID':<10}{'Role':<14}Expires at")
+        print(f"{'ID':<9}{'ROLE':<9}EXPIRES AT")
         for row in rows:
-            print(f"{row['id']:<10}{row['role']:<14}{row['expiry']}")
+            print(f"{row['id']:<9}{row['role']:<9}{row['expiry']}")
     return 0
 
 

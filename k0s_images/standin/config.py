@@ -39,6 +39,8 @@ DEFAULT_PATH = Path("/etc/k0s/k0s.yaml")
 API_VERSION = "k0s.k0sproject.io/v1beta1"
 
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+#: What k0s takes for a DNS name in an external address: upper case and underscores too.
+_LOOSE_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*\.?")
 _DNS_NAME = re.compile(r"(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 
 
@@ -57,12 +59,12 @@ def _is_dns_name(value: str) -> bool:
 
 def _ip(value: str) -> str | None:
     if not is_ip(value):
-        return "must be a valid IP address"
-    return "must not be an unspecified address" if ipaddress.ip_address(value).is_unspecified else None
+        return "invalid IP address"
+    return "invalid INADDR_ANY" if ipaddress.ip_address(value).is_unspecified else None
 
 
 def _name_or_ip(value: str) -> str | None:
-    return None if is_ip(value) or _is_dns_name(value) else "must be a valid IP address or DNS name"
+    return None if is_ip(value) or _is_dns_name(value) else "invalid IP address / DNS name"
 
 
 def split_host_port(value: str) -> tuple[str, int | None]:
@@ -78,13 +80,14 @@ def split_host_port(value: str) -> tuple[str, int | None]:
 
 
 def _external(value: str) -> str | None:
+    """An IP address, a DNS name, or one of them with a port; the port must be one that exists."""
     try:
         host, _ = split_host_port(value)
-    except ValueError as fault:
-        return str(fault)
+    except ValueError:
+        return "invalid IP address / DNS name"
     if is_ip(host):
-        return _ip(host)
-    return None if _is_dns_name(host) else "must be an IP address, a DNS name, or one of them with a port"
+        return "invalid INADDR_ANY" if ipaddress.ip_address(host).is_unspecified else None
+    return None if _LOOSE_NAME.fullmatch(host) else "invalid IP address / DNS name"
 
 
 def _cidr(value: str) -> str | None:
@@ -95,21 +98,28 @@ def _cidr(value: str) -> str | None:
     return None if "/" in value else "invalid CIDR address"
 
 
-def _profile_values(values: Any) -> str | None:
-    refused = [k for k in ("clusterDNS", "clusterDomain", "apiVersion", "kind", "staticPodURL") if k in values]
-    return f"field `{refused[0]}` is prohibited to override in worker profile" if refused else None
+_FORBIDDEN_IN_PROFILES = ("clusterDNS", "clusterDomain", "apiVersion", "kind", "staticPodURL")
 
 
-def _external_etcd(value: Any) -> str | None:
+def _cgroup_v1() -> bool:
+    return not Path("/sys/fs/cgroup/cgroup.controllers").exists()
+
+
+def _external_etcd(value: Any, path: str) -> list[str]:
+    """What is wrong with `storage.etcd.externalCluster`; checked whatever the storage type."""
+    faults = []
     endpoints = value.get("endpoints") or []
-    if not endpoints or "" in endpoints:
-        return "external etcd cluster endpoints can't be empty"
+    if not endpoints:
+        faults.append(f"{path}.endpoints cannot be null or empty")
+    elif "" in endpoints:
+        faults.append(f"{path}.endpoints cannot contain empty strings")
     if not value.get("etcdPrefix"):
-        return "external etcd prefix can't be empty"
-    given = [bool(value.get(k)) for k in ("caFile", "clientCertFile", "clientKeyFile")]
+        faults.append(f"{path}.etcdPrefix cannot be empty")
+    names = ("caFile", "clientCertFile", "clientKeyFile")
+    given = [bool(value.get(k)) for k in names]
     if any(given) and not all(given):
-        return "external etcd cluster TLS: caFile, clientCertFile and clientKeyFile must be given together"
-    return None
+        faults.append(f"{path} is invalid: all TLS properties [{','.join(names)}] must be defined or none of those")
+    return faults
 
 
 def _image(release: Release, name: str) -> Field:
@@ -135,9 +145,14 @@ def _images(release: Release) -> Field:
         **build(groups),
         "repository": text(),
         "default_pull_policy": choice("IfNotPresent", "IfNotPresent", "Always", "Never"),
-    })  # fmt: skip
+    }, strict=False)  # fmt: skip
 
 
+_METADATA = struct({name: anything() for name in (
+    "annotations", "creationTimestamp", "deletionGracePeriodSeconds", "deletionTimestamp", "finalizers", "generateName",
+    "generation", "labels", "managedFields", "name", "namespace", "ownerReferences", "resourceVersion", "selfLink", "uid",
+)})  # fmt: skip
+_EXTERNAL_ETCD = "spec.storage.etcd.externalCluster"
 _EXTRA = {"extraArgs": mapping(), "rawArgs": sequence()}
 
 
@@ -149,11 +164,17 @@ def _patches() -> Field:
     return sequence(struct({"target": target, "patch": patch}))
 
 
+def _existing(release: Release, path: str, fields: dict[str, Field]) -> dict[str, Field]:
+    """The fields that this version knows of."""
+    prefix = f"{path}." if path else ""
+    return {name: kind for name, kind in fields.items() if f"{prefix}{name}" not in release.unknown_fields}
+
+
 def _network(release: Release) -> Field:
     port = functools.partial(number, low=1, high=65535)
     proxy_timing = {"syncPeriod": duration("0s"), "minSyncPeriod": duration("0s")}
     masquerade = {"masqueradeBit": number(), "masqueradeAll": flag()}
-    kube_proxy = struct({
+    kube_proxy = struct(_existing(release, "network.kubeProxy", {
         "disabled": flag(),
         "mode": choice("iptables", "iptables", "ipvs", "userspace", "nftables"),
         "metricsBindAddress": text("0.0.0.0:10249"), "healthzBindAddress": text("0.0.0.0:10256"),
@@ -164,7 +185,7 @@ def _network(release: Release) -> Field:
         }),
         "nftables": struct({**masquerade, **proxy_timing}),
         "nodePortAddresses": sequence(), **_EXTRA, "patches": _patches(),
-    })  # fmt: skip
+    }))  # fmt: skip
     kube_router = struct({
         "autoMTU": flag(True), "mtu": number(), "metricsPort": number(8080),
         "hairpin": choice("Enabled", "Enabled", "Allowed", "Disabled"), "hairpinMode": flag(), "ipMasq": flag(),
@@ -190,10 +211,10 @@ def _network(release: Release) -> Field:
         "userSpaceProxyBindPort": port(6444), "disableLoadBalancer": flag(),
         "configTemplateVRRP": text(), "configTemplateVS": text(),
     }, optional=True)  # fmt: skip
-    return struct({
+    return struct(_existing(release, "network", {
         "provider": choice("kuberouter", "kuberouter", "calico", "custom"),
         "podCIDR": text("10.244.0.0/16", check=_cidr), "serviceCIDR": text("10.96.0.0/12", check=_cidr),
-        "clusterDomain": text("cluster.local", check=lambda v: None if _is_dns_name(v) else "must be a DNS name"),
+        "clusterDomain": text("cluster.local", check=lambda v: None if _is_dns_name(v) else "invalid DNS name"),
         "primaryAddressFamily": choice(ABSENT, "IPv4", "IPv6"),
         "dualStack": struct({
             "enabled": flag(False), "IPv6podCIDR": text(check=_cidr), "IPv6serviceCIDR": text(check=_cidr)}),
@@ -202,14 +223,14 @@ def _network(release: Release) -> Field:
         "nodeLocalLoadBalancing": struct(local_balancing),
         "controlPlaneLoadBalancing": struct({
             "enabled": flag(False), "type": choice(ABSENT, "Keepalived"), "keepalived": keepalived}, optional=True),
-    })  # fmt: skip
+    }), strict=False)  # fmt: skip
 
 
 def _spec(release: Release, *, address: str, storage: str) -> Field:
     port = functools.partial(number, low=1, high=65535)
     lives = struct({"expiresAfter": duration("87600h0m0s"), "certificatesExpireAfter": duration("8760h0m0s")})
     chart = struct({
-        "name": text(check=lambda v: None if len(v) <= 53 else "name must have no more than 53 characters"),
+        "name": text(check=lambda v: None if len(v) <= 53 else "must have at most 53 characters"),
         "chartname": text(), "version": text(), "values": text(), "namespace": text(), "timeout": text(),
         "forceUpgrade": flag(), "order": number(),
     })  # fmt: skip
@@ -219,12 +240,12 @@ def _spec(release: Release, *, address: str, storage: str) -> Field:
     })  # fmt: skip
     users = {"etcdUser": "etcd", "kineUser": "kube-apiserver", "konnectivityUser": "konnectivity-server",
              "kubeAPIserverUser": "kube-apiserver", "kubeSchedulerUser": "kube-scheduler"}  # fmt: skip
-    return struct({
+    return struct(_existing(release, "", {
         "api": struct({
             "address": text(address, check=_ip), "onlyBindToAddress": flag(),
             "externalAddress": text(check=_external), "port": port(6443), "k0sApiPort": port(9443),
             "sans": sequence(text(check=_name_or_ip)), **_EXTRA, "ca": lives,
-        }),
+        }, strict=False),
         "controllerManager": struct(_EXTRA), "scheduler": struct(_EXTRA),
         "storage": struct({
             "type": choice(storage, "etcd", "kine"),
@@ -232,18 +253,18 @@ def _spec(release: Release, *, address: str, storage: str) -> Field:
                 "peerAddress": text(address), "ca": lives, **_EXTRA,
                 "externalCluster": struct({
                     "endpoints": sequence(), "etcdPrefix": text(), "caFile": text(), "clientCertFile": text(),
-                    "clientKeyFile": text()}, check=_external_etcd, optional=True),
+                    "clientKeyFile": text()}, optional=True),
             }),
             "kine": struct({
                 "dataSource": text("sqlite://file:/var/lib/k0s/db/state.db?mode=rwc&_journal=WAL"), **_EXTRA}),
-        }),
+        }, strict=False),
         "network": _network(release),
         "konnectivity": struct({
             "agentPort": port(8132), "adminPort": port(8133), "externalAddress": text(check=_external)}),
         "telemetry": struct({"enabled": flag(False)}),
         "featureGates": sequence(struct({
             "name": text(), "enabled": flag(), "components": sequence()},
-            check=lambda v: None if v.get("name") else "feature gate must have a name")),
+            )),
         "workerProfiles": sequence(struct({
             "name": text(check=lambda v: None if _LABEL.fullmatch(v) else "must be a DNS-1123 label"),
             "values": Field(lambda value, path, problems: _values(value, path, problems))})),
@@ -254,16 +275,21 @@ def _spec(release: Release, *, address: str, storage: str) -> Field:
         "installConfig": struct({"users": struct({name: text(user) for name, user in users.items()})}),
         "images": _images(release),
         "metricsServer": struct({"patches": _patches()}, optional=True),
-    }, legacy=("interval", "podSecurityPolicy"))  # fmt: skip
+    }), legacy=("podSecurityPolicy",))  # fmt: skip
 
 
 def _values(value: Any, path: str, problems: list[Problem]) -> Any:
+    """A partial KubeletConfiguration. Like kubelet's own check, it refuses cgroup v1 on a machine that has it."""
     if not isinstance(value, dict):
-        problems.append(Problem(path=path, message="must be an object", decoding=True))
+        message = "Invalid value: json: cannot unmarshal into Go value of type v1beta1.KubeletConfiguration"
+        problems.append(Problem(path=path, message=message))
         return {}
-    fault = _profile_values(value)
-    if fault:
-        problems.append(Problem(path=path, message=fault))
+    for name in _FORBIDDEN_IN_PROFILES:
+        if name in value:
+            problems.append(Problem(path=f"{path}.{name}", message="Forbidden: may not be used in k0s worker profiles"))
+    if _cgroup_v1() and value.get("failCgroupV1", True):
+        message = "Invalid value: kubelet is configured to not run on a host using cgroup v1"
+        problems.append(Problem(path=path, message=message))
     return value
 
 
@@ -280,19 +306,9 @@ def _cross_checks(spec: Mapping[str, Any]) -> list[Problem]:
         for name in ("IPv6podCIDR", "IPv6serviceCIDR"):
             if not dual.get(name) or ":" not in dual[name]:
                 problems.append(Problem(path=f"spec.network.dualStack.{name}", message="must be an IPv6 CIDR"))
-    return problems
-
-
-def _removed(document: Any, release: Release) -> list[Problem]:
-    """Fields that exist in newer versions only are as unknown to this one as any misspelt name."""
-    problems = []
-    for dotted in sorted(release.unknown_fields):
-        place: Any = document.get("spec")
-        for part in dotted.split("."):
-            place = place.get(part, ABSENT) if isinstance(place, dict) else ABSENT
-        if place is not ABSENT:
-            name = dotted.rpartition(".")[2]
-            problems.append(Problem(path=f"spec.{dotted}", message=f"unknown field {name!r}", decoding=True))
+    external = spec["storage"]["etcd"].get("externalCluster")
+    if external is not None:
+        problems += [Problem(path="spec: storage", message=m) for m in _external_etcd(external, _EXTERNAL_ETCD)]
     return problems
 
 
@@ -417,31 +433,28 @@ def join_host_port(host: str, port: int) -> str:
 def parse(content: str | None, release: Release, *, single: bool = False) -> ClusterConfig:
     """Decode, default and validate; None stands for the missing default file. `Fatal` names every fault."""
     try:
-        document = yaml.load(content, Loader=_Loader) if content else None  # noqa: S506 - derived from SafeLoader
+        # Only the first document counts.
+        document = next(yaml.load_all(content, Loader=_Loader), None) if content else None
     except yaml.YAMLError as fault:
-        raise Fatal(f"failed to parse config: error converting YAML to JSON: {fault}") from None
+        raise Fatal(f"failed to parse configuration: error converting YAML to JSON: {fault}") from None
     if document is None:
         document = {}
     if not isinstance(document, dict):
-        raise Fatal("failed to parse config: the document is not an object")
+        raise Fatal("failed to parse configuration: the document is not an object")
     spec = _spec(release, address=addresses.first_public(), storage="kine" if single else "etcd")
     shape = struct({
-        "apiVersion": text(API_VERSION), "kind": text("ClusterConfig"), "metadata": anything(), "spec": spec,
+        "apiVersion": text(API_VERSION), "kind": text("ClusterConfig"), "metadata": _METADATA, "spec": spec,
         "status": anything(),
     })  # fmt: skip
     problems: list[Problem] = []
     resolved = shape.decode(document, "", problems)
-    problems += _removed(document, release)
     undecodable = [p for p in problems if p.decoding]
     if undecodable:
-        raise Fatal("failed to parse config: error unmarshaling JSON: " + "; ".join(map(str, undecodable)))
-    if (resolved["apiVersion"], resolved["kind"]) != (API_VERSION, "ClusterConfig"):
-        raise Fatal(
-            f"failed to parse config: expected {API_VERSION} ClusterConfig, got {resolved['apiVersion']} {resolved['kind']}"
-        )
+        raise Fatal("failed to parse configuration: error unmarshaling JSON: " + "; ".join(map(str, undecodable)))
     problems += _cross_checks(resolved["spec"])
     if problems:
-        raise Fatal("failed to validate config: " + "\n".join(map(str, problems)))
+        raise Fatal("\n".join(map(str, problems)))
+    resolved |= {"apiVersion": API_VERSION, "kind": "ClusterConfig"}
     resolved["metadata"] = {"name": "k0s", "namespace": "kube-system", **(document.get("metadata") or {})}
     if single:
         resolved["spec"]["storage"].setdefault("type", "kine")
@@ -449,7 +462,18 @@ def parse(content: str | None, release: Release, *, single: bool = False) -> Clu
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML as k0s reads it: dates stay text."""
+    """YAML as k0s reads it: dates stay text, and a key given twice is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+            if key in seen and key != "<<":
+                raise yaml.constructor.ConstructorError(
+                    None, None, f'key "{key}" already set in map', key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)
 
 
 _Loader.yaml_implicit_resolvers = {

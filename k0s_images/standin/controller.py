@@ -182,7 +182,8 @@ class Controller:
         o, tasks, stop = self._o, self._tasks, self._tasks.stop
         several = o.config.joinable and not o.single
         main = self._elector("k0s-endpoint-reconciler", several=several)
-        profiles = self._elector(f"k0s-worker-config-{o.release.minor}", several=several)
+        # Elected for its own sake: controllers of two minors each keep the ConfigMaps of theirs.
+        profiles = self._elector(f"k0s-worker-config-{o.release.minor}", several=True)
         if several:
             name = f"k0s-ctrl-{addresses.hostname()}"
             counted = leases.Elector(self._api, name, o.layout.invocation)

@@ -89,7 +89,7 @@ def prepare(layout: Layout) -> None:
     """
     directory(layout.data, 0o755)
     directory(layout.run, 0o755)
-    directory(layout.bin, 0o750)
+    directory(layout.bin, 0o755)
     directory(layout.pki, 0o751)
     directory(layout.manifests, 0o755)
 
@@ -111,13 +111,17 @@ def write(path: Path, content: str | bytes, mode: int, *, owner: int | None = No
         raise
 
 
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
 class RuntimeLock:
     """The run directory's `k0s.yaml.lock`, held while this k0s runs; released by the kernel when it ends."""
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
         path = layout.runtime_config.with_name("k0s.yaml.lock")
-        self._file = open(path, "a")  # noqa: SIM115 - held for the life of the process
+        self._file = open(path, "a", opener=_private)  # noqa: SIM115 - held for the life of the process
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

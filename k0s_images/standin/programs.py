@@ -65,7 +65,7 @@ def kine(config: ClusterConfig, places: Layout) -> Program:
     """kine between a database and the API server, on a unix socket."""
     section = config.spec["storage"]["kine"]
     owner = users.uid(users.KUBE_APISERVER)
-    layout.directory(places.kine_socket.parent, 0o750, owner=owner)
+    layout.directory(places.kine_socket.parent, 0o755, owner=owner)
     database = sqlite_file(section["dataSource"], places)
     if database is not None:
         layout.directory(database.parent, 0o750, owner=owner)

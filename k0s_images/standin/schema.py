@@ -1,11 +1,12 @@
 """A small strict decoder: a document is checked against a tree of fields and merged over their defaults.
 
-The rules are those of a Go program that reads YAML strictly: unknown fields and wrong types are errors, scalars become
-text where text is wanted, `null` means "not given", and fields without a value are left out of the result.
+The rules are those of a Go program that reads YAML: wrong types are errors, unknown fields are errors where a struct
+is strict and ignored where it is not, `null` means "not given", and fields without a value are left out of the result.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +26,8 @@ class Problem:
     message: str
     #: A shape that cannot be decoded at all (unknown field, wrong type), as opposed to a refused value.
     decoding: bool = False
+    #: A field that does not exist.
+    unknown: bool = False
 
     def __str__(self) -> str:
         return f"{self.path}: {self.message}" if self.path else self.message
@@ -55,18 +58,14 @@ def _wrong(path: str, value: Any, wanted: str, problems: list[Problem]) -> Any:
 def _checked(value: Any, path: str, check: Check | None, problems: list[Problem]) -> Any:
     fault = check(value) if check is not None else None
     if fault:
-        problems.append(Problem(path=path, message=f"invalid value: {value!r}: {fault}"))
+        problems.append(Problem(path=path, message=f"Invalid value: {json.dumps(value)}: {fault}"))
     return value
 
 
 def text(default: Any = ABSENT, *, check: Check | None = None) -> Field:
-    """A string; numbers and booleans are taken as their text. An empty string is not checked: it means unset."""
+    """A string. An empty one is not checked: it means unset."""
 
     def decode(value: Any, path: str, problems: list[Problem]) -> Any:
-        if isinstance(value, bool):
-            value = "true" if value else "false"
-        elif isinstance(value, int | float):
-            value = str(value)
         if not isinstance(value, str):
             return _wrong(path, value, "string", problems)
         return _checked(value, path, check, problems) if value else value
@@ -76,11 +75,22 @@ def text(default: Any = ABSENT, *, check: Check | None = None) -> Field:
 
 def choice(default: Any, *allowed: str) -> Field:
     """One of a few words."""
-    return text(default, check=lambda v: None if v in allowed else f"supported values: {', '.join(map(repr, allowed))}")
+    listed = ", ".join(f'"{word}"' for word in allowed)
+
+    def decode(value: Any, path: str, problems: list[Problem]) -> Any:
+        if not isinstance(value, str):
+            return _wrong(path, value, "string", problems)
+        if not value:
+            problems.append(Problem(path=path, message="Required value"))
+        elif value not in allowed:
+            problems.append(Problem(path=path, message=f'Unsupported value: "{value}": supported values: {listed}'))
+        return value
+
+    return Field(decode, default)
 
 
 def number(default: Any = ABSENT, *, low: int | None = None, high: int | None = None) -> Field:
-    """A whole number, within bounds if given."""
+    """A whole number, within bounds if given; zero means unset."""
 
     def check(value: int) -> str | None:
         if (low is not None and value < low) or (high is not None and value > high):
@@ -90,7 +100,7 @@ def number(default: Any = ABSENT, *, low: int | None = None, high: int | None = 
     def decode(value: Any, path: str, problems: list[Problem]) -> Any:
         if isinstance(value, bool) or not isinstance(value, int):
             return _wrong(path, value, "int", problems)
-        return _checked(value, path, check, problems)
+        return _checked(value, path, check, problems) if value else default if default is not ABSENT else value
 
     return Field(decode, default)
 
@@ -134,9 +144,12 @@ def sequence(of: Field | None = None, *, default: Any = ABSENT, check: Check | N
 
 
 def struct(
-    fields: Mapping[str, Field], *, check: Check | None = None, legacy: Sequence[str] = (), optional: bool = False
-) -> Field:
+    fields: Mapping[str, Field], *, check: Check | None = None, legacy: Sequence[str] = (), optional: bool = False,
+    strict: bool = True,
+) -> Field:  # fmt: skip
     """An object with known fields, merged over their defaults; `legacy` names are accepted and dropped.
+
+    Unknown fields in it are errors if it is strict; else they and those further inside are dropped.
 
     An `optional` struct stays absent when the document does not give it.
     """
@@ -153,13 +166,17 @@ def struct(
         if not isinstance(value, dict):
             return _wrong(path, value, "object", problems)
         given: dict[str, Any] = {}
+        inside: list[Problem] = []
         for name, inner in value.items():
             where = f"{path}.{name}" if path else str(name)
             if name in fields:
                 if inner is not None:
-                    given[name] = fields[name].decode(inner, where, problems)
+                    decoded = fields[name].decode(inner, where, inside)
+                    if decoded is not ABSENT:
+                        given[name] = decoded
             elif name not in legacy:
-                problems.append(Problem(path=where, message=f"unknown field {str(name)!r}", decoding=True))
+                inside.append(Problem(path=where, message=f'unknown field "{name}"', decoding=True, unknown=True))
+        problems += inside if strict else [p for p in inside if not p.unknown]
         return _checked(merged(given), path, check, problems)
 
     return Field(decode, ABSENT, None if optional else lambda: merged({}))

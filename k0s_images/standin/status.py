@@ -49,7 +49,7 @@ def serve(path: Path, answers: Answers) -> Callable[[], None]:
     """Answer on the socket `path` from now on; the result ends it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
-    previous = os.umask(0o077)
+    previous = os.umask(0o022)
     try:
         server = _Server(str(path), _Handler)
     finally:

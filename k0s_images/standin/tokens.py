@@ -6,12 +6,13 @@ import base64
 import binascii
 import datetime as dt
 import gzip
-import json
 import secrets
 import string
 import zlib
 from collections.abc import Sequence
 from typing import Any
+
+import yaml
 
 from k0s_images.standin import kubeconfig
 from k0s_images.standin.errors import Fatal
@@ -33,7 +34,8 @@ def encode(*, server: str, ca: bytes, token: str, role: str) -> str:
     document = kubeconfig.document(
         server=server, ca=ca, user={"token": token}, cluster_name="k0s", context="k0s", user_name=user
     )
-    return base64.b64encode(gzip.compress(json.dumps(document).encode(), 9, mtime=0)).decode()
+    plain = yaml.safe_dump(document, sort_keys=False).encode()
+    return base64.b64encode(gzip.compress(plain, 9, mtime=0)).decode()
 
 
 def decode(text: str, *, role: str) -> Credentials:

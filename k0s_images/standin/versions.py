@@ -30,8 +30,10 @@ class Release:
     components: frozenset[str]
     #: Still accepted by `--disable-components`, without effect.
     ignored_components: frozenset[str]
-    #: ClusterConfig fields of newer versions that this one refuses as unknown, as dotted paths below `spec`.
+    #: ClusterConfig fields of newer versions that this one does not know, as dotted paths below `spec`.
     unknown_fields: frozenset[str]
+    #: Flags of `k0s controller` that came later.
+    unknown_flags: frozenset[str]
     #: With `authentication-config` among the API server's extra arguments, the default `--anonymous-auth` is left out.
     authentication_config: bool
     #: `spec.images`: name -> (image, version); nested names are dotted.
@@ -60,6 +62,7 @@ _V136 = Release(
     components=_COMPONENTS,
     ignored_components=frozenset({"worker-config"}),
     unknown_fields=frozenset(),
+    unknown_flags=frozenset(),
     authentication_config=True,
     containerd_config=3,
     images={
@@ -79,11 +82,45 @@ _V136 = Release(
         "kuberouter.cni": _quay("kube-router", "v2.10.0-iptables1.8.13-k0s.1"),
         "kuberouter.cniInstaller": _quay("cni-node", "v1.9.1-k0s.1"),
         "envoy": _quay("envoy-distroless", "v1.39.0"),
+        "traefik": _quay("traefik", "v3.7.7-k0s.0"),
     },
 )
 
+_PATCHABLE = ("calico", "kubeProxy", "kuberouter")
+_V135 = Release(
+    version="v1.35.4+k0s.0",
+    kubernetes="1.35.4",
+    components=_COMPONENTS | {"worker-config"},
+    ignored_components=frozenset(),
+    unknown_fields=frozenset({
+        "metricsServer", "network.coreDNS", "network.kubeProxy.healthzBindAddress",
+        *(f"network.{name}.patches" for name in _PATCHABLE),
+    }),
+    unknown_flags=frozenset({"api-server-stop-timeout"}),
+    authentication_config=False,
+    containerd_config=2,
+    images={
+        "konnectivity": _quay("apiserver-network-proxy-agent", "v0.34.0-k0s.2"),
+        "pushgateway": _quay("pushgateway-ttl", "1.4.0-k0s.0"),
+        "metricsserver": _quay("metrics-server", "v0.8.1-0"),
+        "kubeproxy": _quay("kube-proxy", "v1.35.4"),
+        "coredns": _quay("coredns", "1.14.2-0"),
+        "pause": _quay("pause", "3.10.1"),
+        "windows.kubeproxy": ("docker.io/sigwindowstools/kube-proxy", "v1.35.4-calico-hostprocess"),
+        "windows.pause": ("registry.k8s.io/pause", "3.10.1"),
+        "calico.cni": _quay("calico-cni", "v3.31.4-2"),
+        "calico.node": _quay("calico-node", "v3.31.4-2"),
+        "calico.kubecontrollers": _quay("calico-kube-controllers", "v3.31.4-2"),
+        "calico.windows.cni": ("docker.io/calico/cni-windows", "v3.31.4"),
+        "calico.windows.node": ("docker.io/calico/node-windows", "v3.31.4"),
+        "kuberouter.cni": _quay("kube-router", "v2.7.1-iptables1.8.11-0"),
+        "kuberouter.cniInstaller": _quay("cni-node", "1.8.0-k0s.0"),
+        "envoy": _quay("envoy-distroless", "v1.37.2"),
+    },
+)  # fmt: skip
+
 #: Newest first.
-RELEASES: tuple[Release, ...] = (_V136,)
+RELEASES: tuple[Release, ...] = (_V136, _V135)
 
 
 def chosen(environment: Mapping[str, str] = os.environ, *, beside: Path = Path(__file__).parent) -> Release:
