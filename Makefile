@@ -15,11 +15,15 @@ unexport KUBECONFIG
 help:
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
 
-$(VENV)/.ready: requirements/dev.txt
-	@echo "$$(date +%T)  installing the Python environment (usually 1 min)" >&2
-	@rm -rf $(VENV).new $(VENV) && $(PYTHON) -m venv $(VENV)
-	@$(VENV)/bin/pip install -q --disable-pip-version-check --require-hashes -r requirements/dev.txt
-	@touch $@
+# No prerequisite: the lock file's digest is in the folder's name, and a fresh clone's newer file must not remake what
+# others are using. Two that find it missing make it once.
+$(VENV)/.ready:
+	@mkdir -p $(CACHE)
+	@flock $(CACHE)/.venv.lock bash -ec '[ ! -e $@ ] || exit 0; \
+	  echo "$$(date +%T)  installing the Python environment (usually 1 min)" >&2; \
+	  rm -rf $(VENV); $(PYTHON) -m venv $(VENV); \
+	  $(VENV)/bin/pip install -q --disable-pip-version-check --require-hashes -r requirements/dev.txt; \
+	  touch $@'
 
 venv: $(VENV)/.ready  ## the Python environment, from the hash-pinned lock file
 	@echo $(VENV)
