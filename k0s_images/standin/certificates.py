@@ -68,7 +68,7 @@ class Certificates:
         pki.ensure_key_pair(folder / "sa.key", folder / "sa.pub", keys=keys, owner=users.uid(apiserver))
         if self._managed_etcd:
             self._etcd()
-        hosts = server_hosts(self._config)
+        hosts, server = server_hosts(self._config), self._config.local_server
         client = "front-proxy-client"
         self._leaf(
             self._ca,
@@ -81,27 +81,15 @@ class Certificates:
             ),
         )
         self._leaf(front, Leaf(stem=folder / client, common_name=client, organization=client, owner=apiserver))
-        self._leaf(
-            self._ca,
-            Leaf(
-                stem=folder / "apiserver-kubelet-client",
-                common_name="apiserver-kubelet-client",
-                organization=MASTERS,
-                owner=apiserver,
-            ),
-        )
-        self._leaf(
-            self._ca,
-            Leaf(
-                stem=folder / "konnectivity",
-                common_name="kubernetes-konnectivity",
-                organization=MASTERS,
-                owner=users.KONNECTIVITY,
-                server=self._config.local_server,
-            ),
-        )
-        self._leaf(self._ca, Leaf(
-            stem=folder / "admin", common_name="kubernetes-admin", organization=MASTERS, server=self._config.local_server))  # fmt: skip
+        for stem, name, owner, own in (
+            ("apiserver-kubelet-client", "apiserver-kubelet-client", apiserver, ""),
+            ("konnectivity", "kubernetes-konnectivity", users.KONNECTIVITY, server),
+            ("admin", "kubernetes-admin", "root", server),
+        ):
+            mode = 0o640 if stem == "konnectivity" else 0o600
+            self._leaf(self._ca, Leaf(
+                stem=folder / stem, common_name=name, organization=MASTERS, owner=owner, server=own, conf_mode=mode,
+            ))  # fmt: skip
 
     def finish(self) -> None:
         """The leaves that are first used when the API server answers."""

@@ -150,7 +150,8 @@ def _images(release: Release) -> Field:
 
 _METADATA = struct({name: anything() for name in (
     "annotations", "creationTimestamp", "deletionGracePeriodSeconds", "deletionTimestamp", "finalizers", "generateName",
-    "generation", "labels", "managedFields", "name", "namespace", "ownerReferences", "resourceVersion", "selfLink", "uid",
+    "generation", "labels", "managedFields", "name", "namespace", "ownerReferences", "resourceVersion", "selfLink",
+    "uid",
 )})  # fmt: skip
 _EXTERNAL_ETCD = "spec.storage.etcd.externalCluster"
 _EXTRA = {"extraArgs": mapping(), "rawArgs": sequence()}
@@ -456,8 +457,9 @@ def parse(content: str | None, release: Release, *, single: bool = False) -> Clu
         raise Fatal("\n".join(map(str, problems)))
     resolved |= {"apiVersion": API_VERSION, "kind": "ClusterConfig"}
     resolved["metadata"] = {"name": "k0s", "namespace": "kube-system", **(document.get("metadata") or {})}
-    if single:
-        resolved["spec"]["storage"].setdefault("type", "kine")
+    storage = resolved["spec"]["storage"]
+    if storage["type"] != "kine" and "kine" not in ((document.get("spec") or {}).get("storage") or {}):
+        del storage["kine"]
     return ClusterConfig(document=resolved)
 
 
@@ -467,7 +469,7 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
         for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+            key = self.construct_object(key_node, deep=True)
             if key in seen and key != "<<":
                 raise yaml.constructor.ConstructorError(
                     None, None, f'key "{key}" already set in map', key_node.start_mark

@@ -4,7 +4,7 @@ The rules (from k0s' documentation and from observation):
 * a CA is kept when both its files exist; if either is missing, both are created anew;
 * `ca.crt` must hold exactly one certificate;
 * a leaf is re-issued unless a foreign authority issued the one that is there;
-* keys have mode 0640, certificates 0644, kubeconfigs 0600.
+* keys have mode 0640, certificates 0644, kubeconfigs 0600 (konnectivity's 0640).
 """
 
 from __future__ import annotations
@@ -54,6 +54,7 @@ class Leaf:
     hosts: tuple[str, ...] = ()
     #: Also write `<stem>.conf`, a kubeconfig for `server`.
     server: str = ""
+    conf_mode: int = 0o600
 
 
 class KeySource:
@@ -231,7 +232,7 @@ def ensure_leaf(leaf: Leaf, authority: Authority, *, life: dt.timedelta, keys: K
         content = kubeconfig.with_certificate(
             server=leaf.server, ca=authority.pem, certificate=certificate_file.read_bytes(), key=key_file.read_bytes()
         )
-        layout.write(leaf.stem.with_suffix(".conf"), content, 0o600, owner=owner)
+        layout.write(leaf.stem.with_suffix(".conf"), content, leaf.conf_mode, owner=owner)
 
 
 def ensure_key_pair(private: Path, public: Path, *, keys: KeySource, owner: int) -> None:
