@@ -38,8 +38,6 @@ class Release:
     authentication_config: bool
     #: `spec.images`: name -> (image, version); nested names are dotted.
     images: Mapping[str, tuple[str, str]]
-    #: Major version of containerd's configuration file.
-    containerd_config: int
 
     @property
     def minor(self) -> str:
@@ -64,7 +62,6 @@ _V136 = Release(
     unknown_fields=frozenset(),
     unknown_flags=frozenset(),
     authentication_config=True,
-    containerd_config=3,
     images={
         "konnectivity": _quay("apiserver-network-proxy-agent", "v0.36.0-k0s.0"),
         "pushgateway": _quay("pushgateway-ttl", "1.4.0-k0s.2"),
@@ -98,7 +95,6 @@ _V135 = Release(
     }),
     unknown_flags=frozenset({"api-server-stop-timeout"}),
     authentication_config=False,
-    containerd_config=2,
     images={
         "konnectivity": _quay("apiserver-network-proxy-agent", "v0.34.0-k0s.2"),
         "pushgateway": _quay("pushgateway-ttl", "1.4.0-k0s.0"),
