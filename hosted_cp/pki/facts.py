@@ -1,4 +1,4 @@
-"""What may be known of a Secret: digests, facts of certificates and public keys, and what is wrong with it.
+"""What may be known of a Secret: digests, facts of certificates, keys and databases, and what is wrong with it.
 
 The operator's caches keep `SecretFacts` instead of Secrets, so nothing that this module returns may contain, or allow
 to guess, a private key, a token or a password. Faults are worded for the user who wrote the Secret and never quote it.
@@ -26,6 +26,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from hosted_cp.api.database import DSN_KEY, DatabaseFacts, DataSourceError
+from hosted_cp.api.database import read as read_database
 from hosted_cp.api.text import TextError, load
 from hosted_cp.pki.keys import algorithm_of, public_key_digest
 from hosted_cp.planning.observed import CertificateFacts, KubeconfigFacts, SecretFacts
@@ -57,8 +59,16 @@ def secret_facts(*, type: str, data: Mapping[str, bytes]) -> SecretFacts:
     public_keys: dict[str, str] = {}
     faults: dict[str, str] = {}
     kubeconfigs: dict[str, KubeconfigFacts] = {}
+    databases: dict[str, DatabaseFacts] = {}
     for key, value in data.items():
-        if b"-----BEGIN " in value or key in _MUST_BE_PEM:
+        if key == DSN_KEY:
+            try:
+                databases[key] = read_database(value.decode())
+            except DataSourceError as error:
+                faults[key] = str(error)
+            except UnicodeDecodeError:
+                faults[key] = "is no text"
+        elif b"-----BEGIN " in value or key in _MUST_BE_PEM:
             found = _read_pem(value)
             if found.certificate is not None:
                 certificates[key] = found.certificate
@@ -79,6 +89,7 @@ def secret_facts(*, type: str, data: Mapping[str, bytes]) -> SecretFacts:
         public_keys=public_keys,
         faults=faults,
         kubeconfigs=kubeconfigs,
+        databases=databases,
     )
 
 

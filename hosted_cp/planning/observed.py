@@ -14,6 +14,7 @@ from typing import Any
 
 import orjson
 
+from hosted_cp.api.database import DatabaseFacts
 from hosted_cp.planning.actions import Ref
 
 
@@ -73,6 +74,8 @@ class SecretFacts:
     faults: Mapping[str, str] = field(default_factory=dict)
     #: key -> facts, for keys whose value is a kubeconfig.
     kubeconfigs: Mapping[str, KubeconfigFacts] = field(default_factory=dict)
+    #: key -> kind and address, for a kine data source (under the key that Kine reads).
+    databases: Mapping[str, DatabaseFacts] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +96,9 @@ class Observed:
     controller_uid: str = ""
     #: Names of the field managers, to recognise what another operator looks after.
     managers: frozenset[str] = frozenset()
+    #: Whether the managedFields still hold the entry of our POST (operation Update), because of which fields that an
+    #: apply no longer wants would stay. The executor turns it into an apply entry first.
+    posted: bool = False
     #: Only for Secrets.
     secret: SecretFacts | None = None
     #: JSON without managedFields, and for Secrets without data. Empty for kinds of which only metadata is kept.

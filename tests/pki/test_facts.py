@@ -107,9 +107,26 @@ def test_faults_are_in_the_users_words() -> None:
 
 
 def test_other_keys_of_a_secret_are_no_pem_and_no_fault() -> None:
-    found = facts({"password": b"hunter2", "K0SMOTRON_KINE_DATASOURCE_URL": b"postgres://u:p@h/db", "empty": b""})
+    found = facts({"password": b"hunter2", "url": b"postgres://u:p@h/db", "empty": b""})
     assert (found.certificates, found.public_keys, found.faults, found.kubeconfigs) == ({}, {}, {}, {})
-    assert set(found.digests) == {"password", "K0SMOTRON_KINE_DATASOURCE_URL", "empty"}
+    assert set(found.digests) == {"password", "url", "empty"}
+
+
+def test_facts_of_a_database() -> None:
+    key = "K0SMOTRON_KINE_DATASOURCE_URL"
+    found = facts({key: b"postgres://bob:hunter2@db.example:5433/kine?sslmode=disable"})
+    assert (found.databases[key].kind, found.databases[key].host, found.databases[key].port) == (
+        "postgres",
+        "db.example",
+        5433,
+    )
+    assert "hunter2" not in repr(found)
+    assert "bob" not in repr(found)
+    for bad in (b"hunter2", b"\xff\xfe", b"postgres://bob:hunter2@db.example:x/kine"):
+        found = facts({key: bad})
+        assert found.databases == {}
+        assert found.faults[key]
+        assert "hunter2" not in repr(found)
 
 
 def test_facts_of_a_kubeconfig() -> None:

@@ -1,0 +1,138 @@
+"""From pydantic models to the structural schemas that the API server accepts.
+
+pydantic writes JSON Schema 2020-12: `$ref`, `anyOf` with null, `const`, number-valued `exclusiveMinimum`, titles,
+`default: null`. The API server rejects or drops all of these (rules: "Specifying a structural schema" in Kubernetes'
+docs on CustomResourceDefinitions). What it needs beyond is given by `json_schema_extra` in the models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.json_schema import GenerateJsonSchema
+
+from hosted_cp.api.base import Kind
+
+
+class _Structural(GenerateJsonSchema):
+    """pydantic's generator, whose defaults are what the user would have written: no unset fields."""
+
+    def encode_default(self, dft: Any) -> Any:
+        if isinstance(dft, BaseModel):
+            return dft.model_dump(mode="json", by_alias=True, exclude_unset=True)
+        return super().encode_default(dft)
+
+
+def structural(model: type[BaseModel]) -> dict[str, Any]:
+    """The structural schema of one model. Raises ValueError for what such a schema cannot say."""
+    generated = model.model_json_schema(schema_generator=_Structural, by_alias=True)
+    definitions = generated.pop("$defs", {})
+    schema, _ = _convert(generated, definitions, where=model.__name__, enclosing=())
+    return schema
+
+
+def openapi(kind: type[Kind]) -> dict[str, Any]:
+    """The schema of a whole object of a kind, for `openAPIV3Schema`."""
+    parts: dict[str, Any] = {}
+    for name in ("spec", "status"):
+        schema, _ = _convert(*_field(kind, name), where=f"{kind.__name__}.{name}", enclosing=())
+        parts[name] = schema
+    parts["spec"].pop("default", None)
+    if kind.spec_default is not None:
+        parts["spec"]["default"] = kind.spec_default
+    return {
+        "description": _one_line(kind.__doc__ or ""),
+        "type": "object",
+        "properties": {
+            "apiVersion": {"type": "string"},
+            "kind": {"type": "string"},
+            "metadata": {"type": "object"},
+            **parts,
+        },
+    }
+
+
+def _field(kind: type[Kind], name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    generated = kind.model_json_schema(schema_generator=_Structural, by_alias=True)
+    return generated["properties"][name], generated["$defs"]
+
+
+def _convert(
+    schema: Mapping[str, Any], definitions: Mapping[str, Any], *, where: str, enclosing: tuple[str, ...]
+) -> tuple[dict[str, Any], bool]:
+    """(structural form, whether the field is required although it has a default) of one node."""
+    node = _resolved(schema, definitions, where=where, enclosing=enclosing)
+    enclosing = (*enclosing, *_references(schema))
+    required = bool(node.pop("x-required", False))
+    node.pop("title", None)
+    if "description" in node:
+        node["description"] = _one_line(node["description"])
+    if node.get("default", 0) is None or node.get("default") == []:
+        del node["default"]
+    if "const" in node:
+        node["enum"] = [node.pop("const")]
+    if {"exclusiveMinimum", "exclusiveMaximum", "prefixItems", "uniqueItems", "oneOf", "allOf"} & set(node):
+        raise ValueError(f"{where}: {sorted(node)} cannot be said in a structural schema")
+    if node.get("x-kubernetes-int-or-string"):
+        return node, required
+    if "anyOf" in node:
+        raise ValueError(f"{where}: a union cannot be said in a structural schema")
+    if "properties" in node:
+        node.pop("additionalProperties", None)
+        needed = set(node.get("required", ()))
+        for name, inner in node["properties"].items():
+            node["properties"][name], also = _convert(inner, definitions, where=f"{where}.{name}", enclosing=enclosing)
+            needed |= {name} if also else set()
+        node["required"] = sorted(needed)
+        if not needed:
+            del node["required"]
+    elif node.get("additionalProperties") is True:
+        del node["additionalProperties"]
+        node["x-kubernetes-preserve-unknown-fields"] = True
+    elif "additionalProperties" in node:
+        node["additionalProperties"], _ = _convert(
+            node["additionalProperties"], definitions, where=f"{where}[]", enclosing=enclosing
+        )
+    if "items" in node:
+        node["items"], _ = _convert(node["items"], definitions, where=f"{where}[]", enclosing=enclosing)
+    return node, required
+
+
+def _resolved(
+    schema: Mapping[str, Any], definitions: Mapping[str, Any], *, where: str, enclosing: tuple[str, ...]
+) -> dict[str, Any]:
+    """The node with its reference inlined and its null branch dropped; what stands beside these wins."""
+    node = dict(schema)
+    for reference in _references(node):
+        if reference in enclosing:
+            raise ValueError(f"{where}: {reference} contains itself; a structural schema cannot be recursive")
+        del node["$ref"]
+        target = {key: value for key, value in definitions[reference].items() if key != "title"}
+        node = {**_copy(target), **node}
+    branches = [each for each in node.get("anyOf", ()) if each != {"type": "null"}]
+    if not node.get("x-kubernetes-int-or-string") and "anyOf" in node:
+        if sorted(str(each.get("type")) for each in branches) == ["integer", "string"]:
+            node["anyOf"] = [{"type": "integer"}, {"type": "string"}]
+            node["x-kubernetes-int-or-string"] = True
+        elif len(branches) == 1:
+            del node["anyOf"]
+            inner = _resolved(branches[0], definitions, where=where, enclosing=enclosing)
+            node = {**inner, **node}
+    return node
+
+
+def _references(node: Mapping[str, Any]) -> tuple[str, ...]:
+    return (node["$ref"].removeprefix("#/$defs/"),) if "$ref" in node else ()
+
+
+def _copy(node: Any) -> Any:
+    """A deep copy, so that a definition used twice is converted twice, and YAML needs no anchors."""
+    if isinstance(node, Mapping):
+        return {key: _copy(value) for key, value in node.items()}
+    return [_copy(each) for each in node] if isinstance(node, list | tuple) else node
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
