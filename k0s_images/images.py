@@ -160,7 +160,7 @@ def k0s(binary: Path) -> Path:
     """The image of a k0s that somebody gave us as a binary."""
     return build(Recipe(
         image=k0s_name(binary), containerfile=_CONTAINERS / "k0s" / "Containerfile", target="k0s",
-        context={**_k0s_context(), "k0s": binary}, usually="20 s",
+        context={**_k0s_context(), "k0s": binary.resolve()}, usually="20 s",
     ))  # fmt: skip
 
 
@@ -182,7 +182,7 @@ def konnectivity_agent_name() -> str:
 
 
 def konnectivity_agent() -> Path:
-    """The konnectivity agent alone: a tenth of the size of all components, and every worker loads it."""
+    """The konnectivity agent alone: a quarter of the size of all components, and every worker loads it."""
     return _small_program("proxy-agent", image=konnectivity_agent_name(), package=f"{_KONNECTIVITY}/cmd/agent")
 
 
