@@ -148,6 +148,7 @@ def _open(name: str, folder: Path) -> Journal:
         block = choose_block(name, [*netns.routes_in_use(), *map(IPv4Network, others)])
         fresh = State(name=name, block=str(block), boot=boot_id())
         folder.mkdir(mode=0o755, exist_ok=True)
+        _empty(folder)  # what a `down` that was killed in its last moment left
         journal = Journal(folder, fresh)
         journal.save(fresh)
     return journal
@@ -176,10 +177,11 @@ def _ground(journal: Journal, lab: Lab) -> None:
     lab.kubeconfig.symlink_to(Path("pki") / "admin.kubeconfig")
     journal.expect(Thing(kind="cgroup", name=processes.root_cgroup(lab.name)))
     cgroups.make(processes.root_cgroup(lab.name))
-    if netns.ensure_namespace(journal, "node"):
+    fresh = netns.ensure_namespace(journal, "node")
+    if fresh:
         # What runs in a namespace that lost its name can neither be reached nor repaired.
         cgroups.kill(processes.root_cgroup(lab.name))
-    netns.ensure_machine_link(journal, lab.addresses)
+    netns.ensure_machine_link(journal, lab.addresses, fresh=fresh)
 
 
 _NODE_PROCESSES = ("node", "containerd", "kubelet", "kube-proxy")
@@ -248,12 +250,16 @@ def down(name: str = "demo") -> None:
     with state.locked(folder):
         known = state.read(folder)
         ended = _remove_things(Journal(folder, known)) if known else 0
-        for each in folder.iterdir():
-            if each.name != "state.json":
-                shutil.rmtree(each) if each.is_dir() and not each.is_symlink() else each.unlink()
+        _empty(folder, but="state.json")
         (folder / "state.json").unlink(missing_ok=True)
         folder.rmdir()
     say(f"lab {name}: gone in {time.monotonic() - begun:.1f} s ({ended} processes ended)")
+
+
+def _empty(folder: Path, *, but: str = "") -> None:
+    for each in folder.iterdir():
+        if each.name != but:
+            shutil.rmtree(each) if each.is_dir() and not each.is_symlink() else each.unlink()
 
 
 def _remove_things(journal: Journal) -> int:

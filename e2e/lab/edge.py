@@ -143,10 +143,11 @@ def add(lab: Lab, name: str, *, services: IPv4Network = TENANT_SERVICES) -> Edge
         holder_name = f"edge-{name}"
         cgroup = f"{processes.root_cgroup(lab.name)}/{holder_name}"
         folder = lab.folder / "edges" / name
-        if netns.ensure_namespace(journal, holder_name):
+        fresh = netns.ensure_namespace(journal, holder_name)
+        if fresh:
             for each in (processes.cgroup_of(journal, holder_name), processes.cgroup_of(journal, _worker(name)), cgroup):
                 cgroups.kill(each)
-        netns.ensure_edge_link(lab.folder, lab.addresses, name=name, number=number, foreign=[services])
+        netns.ensure_edge_link(lab.folder, lab.addresses, name=name, number=number, foreign=[services], fresh=fresh)
         if not processes.is_running(journal, holder_name):
             _stop(journal, name, cgroup)
             _make_machine(journal, name=name, folder=folder, lab=lab)
@@ -208,6 +209,7 @@ def remove(lab: Lab, name: str) -> None:
         _stop(journal, name, cgroup)
         processes.stop(journal, holder_name)
         cgroups.remove(cgroup)
+        netns.remove_edge_link(lab.folder, dict(journal.state.edges)[name])
         netns.remove_namespace(lab.folder, holder_name)
         journal.forget(Thing(kind="netns", name=holder_name))
         shutil.rmtree(lab.folder / "edges" / name, ignore_errors=True)

@@ -65,8 +65,10 @@ def link_exists(name: str) -> bool:
     return Path("/sys/class/net", name).exists()
 
 
-def ensure_machine_link(journal: Journal, addresses: Addresses) -> None:
+def ensure_machine_link(journal: Journal, addresses: Addresses, *, fresh: bool) -> None:
     """The link between this machine and the node, with all routes on both sides. The node gets no default route.
+
+    `fresh` says that the node's namespace is new, so that a link of ours that is still there leads to a former one.
 
     Routes are of the link's: they vanish with it and need no record of their own.
     """
@@ -78,7 +80,9 @@ def ensure_machine_link(journal: Journal, addresses: Addresses) -> None:
         if new:
             journal.forget(thing)
             raise LabError(f"there is an interface {link} already that this lab did not make: remove it")
-    else:
+        if fresh:
+            call(["ip", "link", "delete", link])
+    if not link_exists(link):
         call(["ip", "link", "add", link, "type", "veth", "peer", "name", "eth0", "netns", node])
     width = addresses.links.prefixlen
     _ip(f"""
@@ -132,16 +136,20 @@ def node_rules(addresses: Addresses, *, present: Collection[str]) -> str:
 _REFUSALS = ("-p tcp -j REJECT --reject-with tcp-reset", "-j REJECT --reject-with icmp-host-unreachable")
 
 
-def ensure_edge_link(folder: Path, addresses: Addresses, *, name: str, number: int, foreign: Iterable[IPv4Network]) -> None:
+def ensure_edge_link(
+    folder: Path, addresses: Addresses, *, name: str, number: int, foreign: Iterable[IPv4Network], fresh: bool
+) -> None:
     """The link between the node and an edge machine: the machine's only way out, and only to what is published.
 
-    `foreign` are networks that exist only on the edge machine (its tenant's Services): it needs a route to them before its
-    own kube-proxy changes the address, and no packet of theirs gets past the node.
+    `foreign` are networks that exist only on the edge machine (its tenant's Services): it needs a route to them before
+    its own kube-proxy changes the address, and no packet of theirs gets past the node. `fresh` as above.
     """
     node, edge = Place(netns=str(namespace_file(folder, "node"))), namespace_file(folder, f"edge-{name}")
-    near = f"edge{number}"
+    near = _edge_link(number)
     own, gateway = edge_address(addresses, number), addresses.edge_gateway
-    if not any(each["ifname"] == near for each in json.loads(call(["ip", "-json", "link", "show"], place=node))):
+    if fresh:
+        remove_edge_link(folder, number)
+    if near not in _links(node):
         call(["ip", "link", "add", near, "type", "veth", "peer", "name", "eth0", "netns", edge], place=node)
     _ip(f"""
         address replace {gateway}/32 dev {near}
@@ -153,6 +161,21 @@ def ensure_edge_link(folder: Path, addresses: Addresses, *, name: str, number: i
         lines.append(f"route replace {network} via {gateway} dev eth0 src {own}")
     _ip("\n".join(lines), netns=edge)
     call(["sh", "-c", _ROUTER], place=Place(netns=str(edge)))
+
+
+def remove_edge_link(folder: Path, number: int) -> None:
+    """Take away the link to an edge machine. (Left to itself it goes some time after the machine's last process.)"""
+    node = Place(netns=str(namespace_file(folder, "node")))
+    if _edge_link(number) in _links(node):
+        call(["ip", "link", "delete", _edge_link(number)], place=node)
+
+
+def _edge_link(number: int) -> str:
+    return f"edge{number}"
+
+
+def _links(place: Place) -> set[str]:
+    return {each["ifname"] for each in json.loads(call(["ip", "-json", "link", "show"], place=place))}
 
 
 def edge_address(addresses: Addresses, number: int) -> IPv4Address:

@@ -1,0 +1,56 @@
+"""Fixtures of the tests that need the lab: one management cluster for the whole run.
+
+With HOSTED_CP_LAB_KEEP=1 it stays up afterwards, and the next run goes on with it (a second `up` takes a moment).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from e2e.lab import cluster
+from e2e.lab import edge as machines
+from e2e.lab.cluster import Lab
+from e2e.lab.edge import Edge
+
+Kubectl = Callable[..., str]
+MakeEdge = Callable[[str], Edge]
+
+
+@pytest.fixture(scope="session")
+def lab() -> Iterator[Lab]:
+    """The management cluster. Its name is `test`, so that it lives beside the demo's."""
+    yield cluster.up("test")
+    if os.environ.get("HOSTED_CP_LAB_KEEP") != "1":
+        cluster.down("test")
+
+
+@pytest.fixture
+def edge(lab: Lab) -> Iterator[MakeEdge]:
+    """Makes edge machines by name; they are gone after the test."""
+    made: list[str] = []
+
+    def make(name: str) -> Edge:
+        made.append(name)
+        return lab.edge(name)
+
+    yield make
+    for each in made:
+        machines.remove(lab, each)
+
+
+@pytest.fixture
+def kubectl(lab: Lab) -> Kubectl:
+    """Runs kubectl as the management cluster's administrator and returns what it prints."""
+    return lab.kubectl
+
+
+@pytest.fixture
+def namespace(lab: Lab) -> Iterator[str]:
+    """A namespace of the management cluster for one test, and gone with all it holds after it."""
+    answer = lab.client().call("POST", "/api/v1/namespaces", {"metadata": {"generateName": "test-"}})
+    name = str(answer["metadata"]["name"])
+    yield name
+    lab.kubectl("delete", "namespace", name, "--wait=false")

@@ -1,0 +1,155 @@
+"""A lab is repaired after a killed run, goes completely, and never touches what it did not make."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from e2e.lab import cluster, components, netns, processes, state
+from e2e.lab.network import LabError
+from e2e.lab.processes import call
+from e2e.lab.state import Journal, State
+from e2e.lab.tests import traces
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+
+NAME = "killed"
+
+
+@pytest.fixture(autouse=True)
+def _clean() -> Iterator[None]:
+    cluster.down(NAME)
+    assert traces.of(NAME) == []
+    yield
+    cluster.down(NAME)
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: no handler of the lab's catches it."""
+
+
+def _die_at_save(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """Let the lab's run end just before it writes down its state for the `number`th time."""
+    left = iter(range(number - 1))
+    save = Journal.save
+
+    def dying(self: Journal, written: State) -> None:
+        if next(left, None) is None:
+            raise Killed
+        save(self, written)
+
+    monkeypatch.setattr(Journal, "save", dying)
+
+
+def _up_dying_at(number: int) -> bool:
+    """Whether the run got to its end before it could die."""
+    with pytest.MonkeyPatch.context() as patch:
+        _die_at_save(patch, number)
+        try:
+            cluster.up(NAME)
+        except Killed:
+            return False
+    return True
+
+
+def _assert_works() -> None:
+    lab = cluster.existing(NAME)
+    assert lab.client().call("GET", "/readyz") == "ok"
+    for each in components.ALL:
+        assert processes.is_running(Journal(lab.folder, _state()), each), each
+
+
+def _state() -> State:
+    known = state.read(cluster.folder_of(NAME))
+    assert known is not None
+    return known
+
+
+def test_a_run_that_dies_before_each_record_is_finished_by_the_next() -> None:
+    # Each run makes good what the last one had done and not written down, gets two records further, and dies. (With one
+    # it would get nowhere: the node and its containerd are only started together.)
+    died = 0
+    while not _up_dying_at(3):
+        died += 1
+        assert died < 20
+    assert died >= 5
+    _assert_works()
+    cluster.down(NAME)
+    assert traces.of(NAME) == []
+
+
+def test_what_a_dead_run_left_is_removed_without_finishing_it() -> None:
+    for number in (1, 3, 5, 8, 11, 14):
+        assert not _up_dying_at(number)
+        cluster.down(NAME)
+        assert traces.of(NAME) == [], number
+
+
+def test_sigkill_in_the_middle() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "e2e.lab", "--name", NAME, "up"], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL,
+        text=True, env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
+    )  # fmt: skip
+    assert process.stderr is not None
+    assert any("API server ready" in line for line in process.stderr)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    cluster.up(NAME)
+    _assert_works()
+
+
+@pytest.mark.parametrize("victim", ["etcd", "kube-apiserver", "containerd", "node", "kubelet", "cloud"])
+def test_a_component_that_was_killed_comes_back(victim: str) -> None:
+    lab = cluster.up(NAME)
+    before = {each.name: each.pid for each in _state().processes}
+    os.kill(before[victim], signal.SIGKILL)
+    cluster.up(NAME)
+    _assert_works()
+    after = {each.name: each.pid for each in _state().processes}
+    assert after[victim] != before[victim]
+    untouched = set(before) - {victim, *(("node", "containerd", "kubelet", "kube-proxy") if victim in ("node", "containerd") else ())}
+    assert {each: after[each] for each in untouched} == {each: before[each] for each in untouched}
+    assert lab.node_name in lab.kubectl("get", "nodes")
+
+
+def test_a_second_up_changes_nothing() -> None:
+    cluster.up(NAME)
+    before = _state()
+    cluster.up(NAME)
+    assert _state() == before
+
+
+def test_two_labs_have_nothing_in_common_and_one_goes_without_the_other() -> None:
+    other = f"{NAME}-2"
+    try:
+        mine, theirs = cluster.up(NAME), cluster.up(other)
+        assert not mine.addresses.block.overlaps(theirs.addresses.block)
+        cluster.down(other)
+        assert traces.of(other) == []
+        _assert_works()
+        assert mine.node_name in mine.kubectl("get", "nodes")
+    finally:
+        cluster.down(other)
+
+
+def test_an_interface_of_somebody_else_s_is_not_touched() -> None:
+    link = netns.machine_link(NAME)
+    call(["ip", "link", "add", link, "type", "bridge"])
+    try:
+        with pytest.raises(LabError, match=f"interface {link}"):
+            cluster.up(NAME)
+        cluster.down(NAME)
+        assert netns.link_exists(link)
+    finally:
+        call(["ip", "link", "delete", link])
+
+
+def test_one_at_a_time() -> None:
+    with state.locked(cluster.folder_of(NAME)), pytest.raises(LabError, match="another process"):
+        cluster.up(NAME)
