@@ -21,7 +21,7 @@ from pathlib import Path
 
 from k0s_images import buildah, catalogue
 from k0s_images.cache import BuildError, cached, digest, root, run
-from k0s_images.golang import components, go_build, go_program
+from k0s_images.golang import COMPONENTS, components, go_build, go_program
 
 _HERE = Path(__file__).parent
 _PROJECT = _HERE.parent
@@ -129,8 +129,7 @@ def stand_in(version: str) -> Path:
     return build(Recipe(
         image=stand_in_name(version), containerfile=_CONTAINERS / "k0s" / "Containerfile", target="k0s-stand-in",
         context={
-            **_k0s_context(), "k0s-stand-in": _CONTAINERS / "k0s" / "k0s-stand-in",
-            "components": components(STAND_INS[version]),
+            **_k0s_context(STAND_INS[version]), "bin/k0s": _CONTAINERS / "k0s" / "k0s-stand-in",
             f"{package}/standin": _HERE / "standin", f"{package}/__init__.py": "",
             f"{package}/standin/VERSION": f"{version}\n",
         },
@@ -157,15 +156,17 @@ def k0s_name(binary: Path) -> str:
 
 
 def k0s(binary: Path) -> Path:
-    """The image of a k0s that somebody gave us as a binary."""
+    """The image of a k0s that somebody gave us as a binary, with its minor's components if those are built here."""
+    minor = catalogue.minor_of(k0s_version(binary))
     return build(Recipe(
         image=k0s_name(binary), containerfile=_CONTAINERS / "k0s" / "Containerfile", target="k0s",
-        context={**_k0s_context(), "k0s": binary.resolve()}, usually="20 s",
+        context={**_k0s_context(minor), "bin/k0s": binary.resolve()}, usually="20 s",
     ))  # fmt: skip
 
 
-def _k0s_context() -> dict[str, Path | str]:
-    return {name: _CONTAINERS / "k0s" / name for name in ("entrypoint.sh", "hosts")}
+def _k0s_context(minor: str) -> dict[str, Path | str]:
+    own: dict[str, Path | str] = {name: _CONTAINERS / "k0s" / name for name in ("entrypoint.sh", "hosts")}
+    return {**own, "bin": components(minor)} if minor in COMPONENTS else own
 
 
 def etcd_name() -> str:
