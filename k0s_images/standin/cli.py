@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from k0s_images.standin import config as configuration
-from k0s_images.standin import kubeconfig, layout, log, pki, status, sysinfo, tokens, versions
+from k0s_images.standin import documents, kubeconfig, layout, log, pki, status, sysinfo, tokens, versions
 from k0s_images.standin.certificates import published_ca
 from k0s_images.standin.config import ClusterConfig, join_host_port
 from k0s_images.standin.errors import Fatal
@@ -222,7 +222,7 @@ def _kubeconfig(words: Sequence[str], release: Release) -> int:
     if verb == "admin":
         config, places = _running_config(places)
         text = (places.admin_conf).read_text().replace(config.local_server, f"https://{config.published}")
-        print(yaml.safe_dump(yaml.safe_load(text), sort_keys=False), end="")
+        print(documents.dump(yaml.safe_load(text)), end="")
         return 0
     if len(given.arguments) != 1:
         raise Fatal(f"accepts 1 arg(s), received {len(given.arguments)}")
@@ -253,9 +253,9 @@ def _status(words: Sequence[str], _release: Release) -> int:
     places = _places(given)
     answer = status.ask(places.status_socket, "/components" if components else "/status")
     if components:
-        print(yaml.safe_dump(answer), end="")
+        print(documents.dump(answer, sort=True), end="")
     elif given["out"] in ("json", "yaml"):
-        print(json.dumps(answer, indent=3) if given["out"] == "json" else yaml.safe_dump(answer), end="\n")
+        print(json.dumps(answer, indent=3) if given["out"] == "json" else documents.dump(answer, sort=True), end="\n")
     else:
         lines = {"Version": answer["Version"], "Process ID": answer["Pid"], "Role": answer["Role"]}
         lines |= {name: str(answer[name]).lower() for name in ("Workloads", "SingleNode")}
@@ -291,7 +291,7 @@ def _config(words: Sequence[str], release: Release) -> int:
     if not given["include-images"]:
         del document["spec"]["images"]
         document["spec"]["network"]["nodeLocalLoadBalancing"]["envoyProxy"].pop("image", None)
-    print(yaml.safe_dump(document), end="")
+    print(documents.dump(document, sort=True), end="")
     return 0
 
 

@@ -116,7 +116,7 @@ class Containerd:
             "--local",
             str(archive),
         ]
-        result = subprocess.run(argv, capture_output=True, text=True, check=False)
+        result = subprocess.run([str(word) for word in argv], capture_output=True, text=True, check=False)
         if result.returncode:
             log.error(f"importing {archive.name}: {result.stderr.strip()}", component="images")
         else:

@@ -18,12 +18,11 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
 
-import yaml
-
 from k0s_images.standin import (
     addons,
     addresses,
     csrapprover,
+    documents,
     endpoints,
     kubeconfig,
     layout,
@@ -144,7 +143,7 @@ class Controller:
         o = self._o
         self._storage()
         if "konnectivity-server" not in o.disabled:
-            layout.write(o.layout.egress_conf, yaml.safe_dump(programs.egress_selector(o.layout)), 0o644)
+            layout.write(o.layout.egress_conf, documents.dump(programs.egress_selector(o.layout)), 0o644)
             self._konnectivity(self._servers)
             self._undo.append(lambda: self._children["konnectivity"].stop())
         level = programs.verbosity(o.levels, "kube-apiserver")
@@ -271,7 +270,7 @@ class Controller:
 
     def _manifest(self, stack: str, file: str, things: list[Any]) -> None:
         folder = layout.directory(self._o.layout.manifests / stack, 0o755)
-        content = yaml.safe_dump_all(things, sort_keys=False)
+        content = documents.dump_all(things)
         target = folder / file
         if not target.is_file() or target.read_text() != content:
             layout.write(target, content, 0o644)

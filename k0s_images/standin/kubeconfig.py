@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from k0s_images.standin import documents
 from k0s_images.standin.errors import Fatal
 
 
@@ -55,7 +56,7 @@ def for_user(*, server: str, ca: bytes, certificate: bytes, key: bytes, name: st
     """The kubeconfig that is handed to a person, as YAML."""
     section = {"client-certificate-data": _b64(certificate), "client-key-data": _b64(key)}
     made = document(server=server, ca=ca, user=section, cluster_name=name, context=name, user_name=user)
-    return yaml.safe_dump(made, sort_keys=False)
+    return documents.dump(made)
 
 
 def read(content: str | bytes) -> Credentials:

@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from k0s_images.standin import documents
 from k0s_images.standin.errors import Fatal
 
 
@@ -154,7 +153,7 @@ class RuntimeLock:
                 "pid": os.getpid(),
             },
         }
-        write(layout.runtime_config, yaml.safe_dump(document), 0o600)
+        write(layout.runtime_config, documents.dump(document), 0o600)
 
     def withdraw(self) -> None:
         """Remove what `publish` wrote, at the end of a graceful stop."""

@@ -12,9 +12,7 @@ import zlib
 from collections.abc import Sequence
 from typing import Any
 
-import yaml
-
-from k0s_images.standin import kubeconfig
+from k0s_images.standin import documents, kubeconfig
 from k0s_images.standin.errors import Fatal
 from k0s_images.standin.kube import Api, ApiError, Object
 from k0s_images.standin.kubeconfig import Credentials
@@ -34,7 +32,7 @@ def encode(*, server: str, ca: bytes, token: str, role: str) -> str:
     document = kubeconfig.document(
         server=server, ca=ca, user={"token": token}, cluster_name="k0s", context="k0s", user_name=user
     )
-    plain = yaml.safe_dump(document, sort_keys=False).encode()
+    plain = documents.dump(document).encode()
     return base64.b64encode(gzip.compress(plain, 9, mtime=0)).decode()
 
 

@@ -20,7 +20,7 @@ from typing import Any
 
 import yaml
 
-from k0s_images.standin import kubeconfig, layout, log, status, tokens
+from k0s_images.standin import documents, kubeconfig, layout, log, status, tokens
 from k0s_images.standin.containerd import Containerd
 from k0s_images.standin.errors import Fatal
 from k0s_images.standin.kube import Api, ApiError
@@ -70,9 +70,7 @@ def bootstrap_kubeconfig(options: Options) -> str | None:
     if prepared.is_file():
         return prepared.read_text()
     if options.token is None:
-        raise Fatal(
-            "normal kubelet kubeconfig does not exist and no join-token given. dunno how to make kubelet auth to api"
-        )
+        raise Fatal(f"{options.kubelet_conf} does not exist and no join token was given: this node cannot join")
     credentials = tokens.decode(options.token, role="worker")
     return json.dumps(kubeconfig.document(
         server=credentials.server, ca=credentials.ca, user={"token": credentials.token}, cluster_name="k0s",
@@ -88,7 +86,7 @@ def load_profile(api: Api, name: str, *, cache: Path, stop: threading.Event) -> 
     while not stop.is_set():
         try:
             data = api.get(f"{_CONFIG_MAPS}/{name}").get("data") or {}
-            layout.write(cache, yaml.safe_dump(data), 0o600)
+            layout.write(cache, documents.dump(data), 0o600)
             return {key: json.loads(value) for key, value in data.items()}
         except ApiError as fault:
             if str(fault) != said:
@@ -222,7 +220,7 @@ class Worker:
         o, places = self._o, self._o.layout
         folder = layout.directory(places.run / "kubelet", 0o700)
         layout.directory(o.root, 0o755)
-        layout.write(folder / "config.yaml", yaml.safe_dump(dict(configuration)), 0o600)
+        layout.write(folder / "config.yaml", documents.dump(dict(configuration)), 0o600)
         bootstrap = None
         if joining is not None:
             # In the run directory, which does not outlive the machine's next start; kubelet reads it once.
