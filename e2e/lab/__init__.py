@@ -1,7 +1,7 @@
 """The lab: a real management cluster on this one machine, in network namespaces, and edge machines beside it.
 
-etcd, kube-apiserver, controller-manager, scheduler, kubelet, kube-proxy and containerd run as plain processes in a network
-namespace, a mount namespace and cgroups of their own; no Docker, no systemd and no virtual machine is needed.
+etcd, kube-apiserver, controller-manager, scheduler, kubelet, kube-proxy and containerd run as plain processes in a
+network namespace, a mount namespace and cgroups of their own; no Docker, no systemd and no virtual machine is needed.
 The command is `python -m e2e.lab`; tests use `up`, `down`, `status` and the `Lab` that `up` returns.
 
 Nothing is imported until it is used: `preflight` has to run with a bare system Python, to say what is missing.

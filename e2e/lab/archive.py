@@ -1,4 +1,4 @@
-"""Docker archives (what `docker save` writes) of images so small that no image builder is needed: files and a command."""
+"""Docker archives (as `docker save` writes them) of images so small that no builder is needed: files and a command."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ def docker_archive(
             tar.addfile(_member(path, kind=tarfile.SYMTYPE, mode=0o777, target=target))
     content = layer.getvalue()
     config = json.dumps({
-        "architecture": _ARCHITECTURES.get(platform.machine(), platform.machine()), "os": "linux", "created": "1970-01-01T00:00:00Z",
+        "architecture": _ARCHITECTURES.get(platform.machine(), platform.machine()), "os": "linux",
+        "created": "1970-01-01T00:00:00Z",
         "config": {"Cmd": list(command), "User": user, "Env": ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"]},
         "rootfs": {"type": "layers", "diff_ids": ["sha256:" + hashlib.sha256(content).hexdigest()]},
     }, sort_keys=True).encode()  # fmt: skip

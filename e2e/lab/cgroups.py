@@ -57,7 +57,7 @@ def _everywhere() -> list[Path]:
 
 
 def make(name: str) -> None:
-    """Make the cgroup `name` (a path relative to the root) everywhere; parents too. Nothing happens to existing ones."""
+    """Make the cgroup `name` (a path relative to the root) and its parents in every hierarchy, unless they exist."""
     points, unified = hierarchies()
     for point in points:
         folder = point

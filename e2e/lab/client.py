@@ -45,7 +45,9 @@ class Client:
         connection = http.client.HTTPSConnection(self.host, self.port, context=self.tls, timeout=seconds)
         try:
             data = None if body is None else json.dumps(body)
-            connection.request(verb, path, body=data, headers={"Content-Type": content, "Accept": "application/json, */*"})
+            connection.request(
+                verb, path, body=data, headers={"Content-Type": content, "Accept": "application/json, */*"}
+            )
             response = connection.getresponse()
             text = response.read().decode()
         finally:
@@ -94,7 +96,8 @@ def from_kubeconfig(path: Path) -> Client:
 
 
 def wait_until_ready(client: Client, *, seconds: float, going: Callable[[], None]) -> None:
-    """Return when /readyz answers 200. `LabError` with the last answer after `seconds`; `going` raises when hope is gone.
+    """Return when /readyz answers 200. `LabError` with the last answer after `seconds`; `going` raises if it is
+    in vain.
 
     An API server that starts has no way to call us; asking costs it a millisecond, so it is asked often.
     """

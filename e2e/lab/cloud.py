@@ -1,8 +1,8 @@
 """What a provider gives a cluster: volumes for claims, and addresses for Services of type LoadBalancer.
 
-One small process with two level-triggered controllers fed by watches. Both look at the present object only, so events may
-come twice, late or after a restart. Volumes are folders on this machine; an address is a number, to which kube-proxy
-gives meaning.
+One small process with two level-triggered controllers fed by watches. Both look at the present object only, so events
+may come twice, late or after a restart. Volumes are folders on this machine; an address is a number, to which
+kube-proxy gives meaning.
 """
 
 from __future__ import annotations
@@ -40,7 +40,9 @@ class Api:
 
     session: aiohttp.ClientSession
 
-    async def request(self, verb: str, path: str, body: Object | None = None, *, content: str = "application/json") -> int:
+    async def request(
+        self, verb: str, path: str, body: Object | None = None, *, content: str = "application/json"
+    ) -> int:
         """The status of one request; 404 and 409 are answers like any other, what is above 499 raises."""
         async with self.session.request(verb, path, json=body, headers={"Content-Type": content}) as response:
             if response.status >= 400 and response.status not in (404, 409):
@@ -54,7 +56,7 @@ def say(message: str) -> None:
     print(message, flush=True)
 
 
-# --- storage -----------------------------------------------------------------------------------------------------------
+# --- storage ---------------------------------------------------------------------------------------------------------
 
 
 def volume_for(claim: Object, *, volumes: Path) -> Object | None:
@@ -84,7 +86,7 @@ def folder_to_delete(volume: Object, *, volumes: Path) -> Path | None:
     released = volume.get("status", {}).get("phase") == "Released"
     if not (ours and released and spec.get("persistentVolumeReclaimPolicy") == "Delete"):
         return None
-    return volumes / metadata["name"]
+    return volumes / str(metadata["name"])
 
 
 async def provision(api: Api, claim: Object, *, volumes: Path) -> None:
@@ -110,7 +112,7 @@ async def reclaim(api: Api, volume: Object, *, volumes: Path) -> None:
     say(f"volume {folder.name} deleted")
 
 
-# --- addresses ---------------------------------------------------------------------------------------------------------
+# --- addresses -------------------------------------------------------------------------------------------------------
 
 
 def held_addresses(service: Object) -> list[IPv4Address]:
@@ -128,7 +130,7 @@ def wants_address(service: Object) -> bool:
 
 
 def choose_address(service: Object, *, pool: IPv4Network, used: Mapping[str, IPv4Address]) -> IPv4Address | None:
-    """The address a Service keeps, asks for (`spec.loadBalancerIP`) or gets: the lowest free one. None if none is left."""
+    """What a Service keeps, asks for (`spec.loadBalancerIP`) or gets, the lowest free one; None if there is none."""
     mine = service["metadata"]["uid"]
     taken = {address for uid, address in used.items() if uid != mine}
     asked = service["spec"].get("loadBalancerIP")
@@ -177,11 +179,12 @@ class Balancer:
         say(f"{metadata['namespace']}/{metadata['name']}: {address or 'no address'}")
 
 
-# --- the loop ----------------------------------------------------------------------------------------------------------
+# --- the loop --------------------------------------------------------------------------------------------------------
 
 
 async def follow(
-    api: Api, path: str, *, changed: Callable[[Object], Awaitable[None]], deleted: Callable[[Object], None] | None = None,
+    api: Api, path: str, *, changed: Callable[[Object], Awaitable[None]],
+    deleted: Callable[[Object], None] | None = None,
     listed: Callable[[list[Object]], None] | None = None, ready: asyncio.Event,
 ) -> None:  # fmt: skip
     """List and watch one kind forever. Whatever fails (the watch, a write) leads to a new list, a second later."""
@@ -206,7 +209,12 @@ class _ExpiredError(Exception):
 
 
 async def _watch(
-    api: Api, path: str, version: str, *, changed: Callable[[Object], Awaitable[None]], deleted: Callable[[Object], None] | None
+    api: Api,
+    path: str,
+    version: str,
+    *,
+    changed: Callable[[Object], Awaitable[None]],
+    deleted: Callable[[Object], None] | None,
 ) -> None:
     while True:
         query = {"watch": "true", "resourceVersion": version, "allowWatchBookmarks": "true"}
@@ -243,16 +251,39 @@ async def run(*, kubeconfig: Path, volumes: Path, pool: IPv4Network) -> None:
     server, tls = _credentials(kubeconfig)
     connector = aiohttp.TCPConnector(ssl=tls)
     timeout = aiohttp.ClientTimeout(total=30)
-    async with aiohttp.ClientSession(server, connector=connector, timeout=timeout) as session, asyncio.TaskGroup() as tasks:
+    async with (
+        aiohttp.ClientSession(server, connector=connector, timeout=timeout) as session,
+        asyncio.TaskGroup() as tasks,
+    ):
         api = Api(session=session)
         balancer = Balancer(api, pool)
         ready = [asyncio.Event() for _ in range(3)]
-        tasks.create_task(follow(
-            api, "/api/v1/persistentvolumeclaims", changed=lambda each: provision(api, each, volumes=volumes), ready=ready[0]))
-        tasks.create_task(follow(
-            api, "/api/v1/persistentvolumes", changed=lambda each: reclaim(api, each, volumes=volumes), ready=ready[1]))
-        tasks.create_task(follow(
-            api, "/api/v1/services", changed=balancer.serve, deleted=balancer.forget, listed=balancer.learn, ready=ready[2]))
+        tasks.create_task(
+            follow(
+                api,
+                "/api/v1/persistentvolumeclaims",
+                changed=lambda each: provision(api, each, volumes=volumes),
+                ready=ready[0],
+            )
+        )
+        tasks.create_task(
+            follow(
+                api,
+                "/api/v1/persistentvolumes",
+                changed=lambda each: reclaim(api, each, volumes=volumes),
+                ready=ready[1],
+            )
+        )
+        tasks.create_task(
+            follow(
+                api,
+                "/api/v1/services",
+                changed=balancer.serve,
+                deleted=balancer.forget,
+                listed=balancer.learn,
+                ready=ready[2],
+            )
+        )
         for each in ready:
             await each.wait()
         _notify()

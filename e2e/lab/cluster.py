@@ -74,7 +74,7 @@ class Lab:
 
     def kubectl(self, *arguments: str, input: str | None = None, seconds: float = 60.0) -> str:
         """What `kubectl` prints; `LabError` with its complaint if it fails."""
-        argv = [self.programs.kubernetes / "kubectl", f"--kubeconfig={self.kubeconfig}", *arguments]
+        argv: list[str | Path] = [self.programs.kubernetes / "kubectl", f"--kubeconfig={self.kubeconfig}", *arguments]
         return call(argv, input=input, seconds=seconds)
 
     def load_images(self, archives: Mapping[str, Path]) -> list[str]:
@@ -121,8 +121,8 @@ def up(name: str = "demo") -> Lab:
         components.start_services(journal, lab)
         client.wait_for(admin, "/api/v1/nodes", name=lab.node_name, until=_is_ready, seconds=120,
                         what=f"the node is not Ready (see {folder}/logs/kubelet.log)")  # fmt: skip
-        client.wait_for(admin, "/api/v1/namespaces/default/serviceaccounts", name="default", until=lambda _: True, seconds=60,
-                        what="there is no default service account")  # fmt: skip
+        accounts = "/api/v1/namespaces/default/serviceaccounts"
+        client.wait_for(admin, accounts, name="default", until=lambda _: True, seconds=60, what="no default account")
         processes.require(journal, *components.ALL)
         say(f"lab {name}: node ready after {time.monotonic() - begun:.1f} s")
     return lab
@@ -139,7 +139,7 @@ def _open(name: str, folder: Path) -> Journal:
     if known is not None:
         journal = Journal(folder, known)
         if known.boot != boot_id():
-            # Nothing of the kernel's outlived the machine's restart; the files did, and the cluster can go on from them.
+            # Nothing of the kernel's outlived the machine's restart; the files did, and the cluster goes on from them.
             journal.save(replace(known, boot=boot_id(), things=(), processes=(), edges=()))
             shutil.rmtree(folder / "run", ignore_errors=True)
         return journal
@@ -211,7 +211,8 @@ def load_images(lab: Lab, archives: Mapping[str, Path]) -> list[str]:
     """Import docker archives into the node's containerd; an image that is there already, by digest, is left alone."""
     record = lab.folder / "node" / "images.json"
     loaded: dict[str, str] = json.loads(record.read_text()) if record.exists() else {}
-    ctr = [lab.programs.ctr, "--address", lab.folder / "run" / "containerd.sock", "--namespace", "k8s.io", "images"]
+    socket = lab.folder / "run" / "containerd.sock"
+    ctr = [str(lab.programs.ctr), "--address", str(socket), "--namespace", "k8s.io", "images"]
     where = lab.node
     present = set(call([*ctr, "list", "--quiet"], place=where).split())
     new = []

@@ -1,6 +1,7 @@
 """The processes of the management cluster and their command lines: one function for each stage of coming up.
 
-All of them are the unmodified upstream programs. A process that runs already is left alone, so each stage can be repeated.
+All of them are the unmodified upstream programs. A process that runs already is left alone, so each stage can be
+repeated.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
     from e2e.lab.cluster import Lab
 
 #: Every process of the management cluster.
-ALL = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "node", "containerd", "kubelet", "kube-proxy",
-       "coredns", "cloud")  # fmt: skip
+ALL = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "node", "containerd", "kubelet",
+       "kube-proxy", "coredns", "cloud")  # fmt: skip
 _FAST_CLIENT = ("--kube-api-qps=300", "--kube-api-burst=600")
 
 
@@ -43,7 +44,8 @@ def start_storage_and_api(journal: Journal, lab: Lab) -> None:
     peer = "http://127.0.0.1:2380"
     _start(journal, "etcd", [
         bin_dir / "etcd", "--name=lab", f"--data-dir={lab.folder}/etcd", "--listen-client-urls=http://127.0.0.1:2379",
-        "--advertise-client-urls=http://127.0.0.1:2379", f"--listen-peer-urls={peer}", f"--initial-advertise-peer-urls={peer}",
+        "--advertise-client-urls=http://127.0.0.1:2379", f"--listen-peer-urls={peer}",
+        f"--initial-advertise-peer-urls={peer}",
         f"--initial-cluster=lab={peer}", "--unsafe-no-fsync", "--logger=zap", "--log-level=warn",
     ], place=place)  # fmt: skip
     policy = lab.folder / "audit-policy.yaml"
@@ -54,13 +56,15 @@ def start_storage_and_api(journal: Journal, lab: Lab) -> None:
         "--authorization-mode=Node,RBAC", "--enable-admission-plugins=NodeRestriction", "--profiling=false",
         # Else exec and logs look up the node's name, which nobody answers.
         "--kubelet-preferred-address-types=InternalIP",
-        f"--client-ca-file={pki}/ca.crt", f"--tls-cert-file={pki}/apiserver.crt", f"--tls-private-key-file={pki}/apiserver.key",
+        f"--client-ca-file={pki}/ca.crt", f"--tls-cert-file={pki}/apiserver.crt",
+        f"--tls-private-key-file={pki}/apiserver.key",
         f"--kubelet-certificate-authority={pki}/ca.crt", f"--kubelet-client-certificate={pki}/kubelet-client.crt",
         f"--kubelet-client-key={pki}/kubelet-client.key",
         f"--requestheader-client-ca-file={pki}/front-proxy-ca.crt", "--requestheader-allowed-names=front-proxy-client",
         "--requestheader-username-headers=X-Remote-User", "--requestheader-group-headers=X-Remote-Group",
         "--requestheader-extra-headers-prefix=X-Remote-Extra-",
-        f"--proxy-client-cert-file={pki}/front-proxy-client.crt", f"--proxy-client-key-file={pki}/front-proxy-client.key",
+        f"--proxy-client-cert-file={pki}/front-proxy-client.crt",
+        f"--proxy-client-key-file={pki}/front-proxy-client.key",
         "--service-account-issuer=https://kubernetes.default.svc.cluster.local",
         f"--service-account-key-file={pki}/service-accounts.key",
         f"--service-account-signing-key-file={pki}/service-accounts.key",
@@ -94,7 +98,8 @@ def start_node_machine(journal: Journal, lab: Lab) -> None:
         folder / "container-logs": "/var/log/containers",
     }
     place = machine.make_private(
-        journal, "node", netns=str(netns.namespace_file(lab.folder, "node")), folder=folder, covered=["/var"], binds=binds,
+        journal, "node", netns=str(netns.namespace_file(lab.folder, "node")), folder=folder, covered=["/var"],
+        binds=binds,
         pause=lab.programs.pause,
     )  # fmt: skip
     (folder / "cni").mkdir(exist_ok=True)
@@ -116,13 +121,15 @@ def start_node(journal: Journal, lab: Lab) -> None:
         cgroup_root=machine.make_cgroup_root(pods_cgroup(lab)), socket=lab.folder / "run" / "containerd.sock", pki=pki,
         dns=lab.addresses.dns, resolv_conf=resolv, pods=lab.addresses.pods))  # fmt: skip
     _start(journal, "kubelet", [
-        bin_dir / "kubelet", f"--config={config}", f"--kubeconfig={pki}/kubelet.kubeconfig", f"--node-ip={lab.addresses.node}",
+        bin_dir / "kubelet", f"--config={config}", f"--kubeconfig={pki}/kubelet.kubeconfig",
+        f"--node-ip={lab.addresses.node}",
         f"--hostname-override={lab.node_name}",
     ], place=place)  # fmt: skip
     _start(journal, "kube-proxy", [
         bin_dir / "kube-proxy", f"--kubeconfig={pki}/kube-proxy.kubeconfig", "--proxy-mode=iptables",
         f"--hostname-override={lab.node_name}", f"--cluster-cidr={lab.addresses.pods}",
-        "--healthz-bind-address=127.0.0.1:10256", "--metrics-bind-address=127.0.0.1:10249", "--iptables-min-sync-period=100ms",
+        "--healthz-bind-address=127.0.0.1:10256", "--metrics-bind-address=127.0.0.1:10249",
+        "--iptables-min-sync-period=100ms",
         # Zero means: leave the kernel's own settings, which are the whole machine's.
         "--conntrack-max-per-core=0", "--conntrack-tcp-timeout-established=0s", "--conntrack-tcp-timeout-close-wait=0s",
     ], place=place)  # fmt: skip
@@ -134,7 +141,9 @@ def start_services(journal: Journal, lab: Lab) -> None:
 
     place = _node_network(lab)
     corefile = lab.folder / "Corefile"
-    corefile.write_text(manifests.corefile(server=lab.addresses.node, kubeconfig=f"{lab.folder}/pki/coredns.kubeconfig"))
+    corefile.write_text(
+        manifests.corefile(server=lab.addresses.node, kubeconfig=f"{lab.folder}/pki/coredns.kubeconfig")
+    )
     _start(journal, "coredns", [lab.programs.coredns, "-conf", corefile], place=place)
     if not processes.is_running(journal, "cloud"):
         words, environment = python()

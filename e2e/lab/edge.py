@@ -1,8 +1,8 @@
 """Edge machines: workers of tenants that stand somewhere else.
 
 An edge machine has a network namespace with one link, over which it reaches what the management cluster publishes and
-nothing more, and over which nobody reaches it; mounts of its own (/etc, /var, /run); and a cgroup root of its own. It has
-no Kubernetes until `run_worker` starts `k0s worker` with a join token, as its owner would.
+nothing more, and over which nobody reaches it; mounts of its own (/etc, /var, /run); and a cgroup root of its own. It
+has no Kubernetes until `run_worker` starts `k0s worker` with a join token, as its owner would.
 """
 
 from __future__ import annotations
@@ -80,12 +80,10 @@ class Edge:
                 self.call(self.programs.ctr, "--address", "/run/k0s/containerd.sock", "--namespace", "k8s.io", "images",
                           "import", "--local", target, seconds=300)  # fmt: skip
 
-    def run_worker(
-        self, k0s: Path, token_file: Path, *, minor: str = "1.36", arguments: Sequence[str] = ()
-    ) -> Process:
+    def run_worker(self, k0s: Path, token_file: Path, *, minor: str = "1.36", arguments: Sequence[str] = ()) -> Process:
         """Start `k0s worker` with a join token; returns at once (that the node is Ready is seen in the tenant).
 
-        `minor` chooses the kubelet that a k0s without binaries of its own finds on its PATH. A worker that runs is ended.
+        `minor` chooses the kubelet that a k0s without binaries of its own finds on its PATH. A running worker is ended.
         """
         self.stop()
         tools = self.folder / "bin"
@@ -98,8 +96,8 @@ class Edge:
         with open(os.open(token, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(token_file.read_text())
         extra = (
-            f"--hostname-override={self.name} --node-ip={self.address} --cgroup-root=/{machine.make_cgroup_root(self.cgroup)}"
-            " --kubelet-cgroups= --oom-score-adj=0"
+            f"--hostname-override={self.name} --node-ip={self.address} --kubelet-cgroups= --oom-score-adj=0"
+            f" --cgroup-root=/{machine.make_cgroup_root(self.cgroup)}"
         )
         with state.locked(self.lab_folder):
             return processes.start(
@@ -145,7 +143,11 @@ def add(lab: Lab, name: str, *, services: IPv4Network = TENANT_SERVICES) -> Edge
         folder = lab.folder / "edges" / name
         fresh = netns.ensure_namespace(journal, holder_name)
         if fresh:
-            for each in (processes.cgroup_of(journal, holder_name), processes.cgroup_of(journal, _worker(name)), cgroup):
+            for each in (
+                processes.cgroup_of(journal, holder_name),
+                processes.cgroup_of(journal, _worker(name)),
+                cgroup,
+            ):
                 cgroups.kill(each)
         netns.ensure_edge_link(lab.folder, lab.addresses, name=name, number=number, foreign=[services], fresh=fresh)
         if not processes.is_running(journal, holder_name):
@@ -156,8 +158,10 @@ def add(lab: Lab, name: str, *, services: IPv4Network = TENANT_SERVICES) -> Edge
         if holder is None:
             raise LabError(f"the edge machine {name} has not started")
     edge = Edge(
-        name=name, folder=folder, address=netns.edge_address(lab.addresses, number), cgroup=cgroup, lab_folder=lab.folder,
-        place=machine.place(netns=str(netns.namespace_file(lab.folder, holder_name)), holder=holder), programs=lab.programs,
+        name=name, folder=folder, address=netns.edge_address(lab.addresses, number), cgroup=cgroup,
+        lab_folder=lab.folder,
+        place=machine.place(netns=str(netns.namespace_file(lab.folder, holder_name)), holder=holder),
+        programs=lab.programs,
     )  # fmt: skip
     edge.add_images({machine.PAUSE_IMAGE: lab.folder / "node" / "pause.tar"})
     return edge

@@ -23,7 +23,7 @@ from e2e.lab.programs import Programs
 from e2e.lab.state import Journal, Process
 
 CNI_PLUGINS = Path("/usr/lib/cni")
-PAUSE_IMAGE = "hosted-cp.local/pause:1"
+PAUSE_IMAGE = "hosted-cp.local/lab-pause:1"
 
 # The kubelet sets these unless it finds them so, and they are the whole machine's: it gets to see what it wants.
 _KERNEL_SETTINGS = {
@@ -51,7 +51,10 @@ def mount_script(*, lab: Path, folder: Path, covered: Sequence[str], binds: Mapp
     ]
     for setting, value in _KERNEL_SETTINGS.items():
         fake = f"{private}/proc/{setting.replace('/', '.')}"
-        lines += [f"echo {value} > {q(fake)}", f"[ ! -e /proc/sys/{setting} ] || mount --bind {q(fake)} /proc/sys/{setting}"]
+        lines += [
+            f"echo {value} > {q(fake)}",
+            f"[ ! -e /proc/sys/{setting} ] || mount --bind {q(fake)} /proc/sys/{setting}",
+        ]
     for each in covered:
         upper = f"{private}{each}"
         lines += [
@@ -68,14 +71,22 @@ def mount_script(*, lab: Path, folder: Path, covered: Sequence[str], binds: Mapp
 
 
 def make_private(
-    journal: Journal, name: str, *, netns: str, folder: Path, covered: Sequence[str], binds: Mapping[Path, str], pause: Path
+    journal: Journal,
+    name: str,
+    *,
+    netns: str,
+    folder: Path,
+    covered: Sequence[str],
+    binds: Mapping[Path, str],
+    pause: Path,
 ) -> Place:
     """A fresh mount namespace, held by the process `name`; returns how to get there, together with the network."""
     folder.mkdir(parents=True, exist_ok=True)
     script = folder / "mounts.sh"
     script.write_text(mount_script(lab=journal.folder, folder=folder, covered=covered, binds=binds, pause=pause))
     holder = start(
-        journal, name, ["unshare", "--mount", "--propagation", "unchanged", "/bin/sh", script], place=Place(netns=netns),
+        journal, name, ["unshare", "--mount", "--propagation", "unchanged", "/bin/sh", script],
+        place=Place(netns=netns),
         ready=Ready(journal.folder, name),
     )  # fmt: skip
     return place(netns=netns, holder=holder)
@@ -131,7 +142,12 @@ def cni_config(*, pods: IPv4Network, masquerade: bool, state: str = "/var/lib/cn
     Not a bridge: there, two pods of one machine would meet behind iptables' back (and replies of Services would miss
     their address translation) unless the kernel has br_netfilter, which not every one has.
     """
-    ipam = {"type": "host-local", "ranges": [[{"subnet": str(pods)}]], "routes": [{"dst": "0.0.0.0/0"}], "dataDir": state}
+    ipam = {
+        "type": "host-local",
+        "ranges": [[{"subnet": str(pods)}]],
+        "routes": [{"dst": "0.0.0.0/0"}],
+        "dataDir": state,
+    }
     return json.dumps({
         "cniVersion": "1.0.0", "name": "lab",
         "plugins": [
@@ -154,8 +170,10 @@ def kubelet_config(
                            "x509": {"clientCAFile": str(pki / "ca.crt")}},
         "authorization": {"mode": "Webhook"},
         "tlsCertFile": str(pki / "kubelet-server.crt"), "tlsPrivateKeyFile": str(pki / "kubelet-server.key"),
-        "clusterDNS": [str(dns)], "clusterDomain": "cluster.local", "resolvConf": str(resolv_conf), "podCIDR": str(pods),
-        "nodeStatusUpdateFrequency": "1s", "syncFrequency": "10s", "fileCheckFrequency": "1h", "serializeImagePulls": False,
+        "clusterDNS": [str(dns)], "clusterDomain": "cluster.local", "resolvConf": str(resolv_conf),
+        "podCIDR": str(pods),
+        "nodeStatusUpdateFrequency": "1s", "syncFrequency": "10s", "fileCheckFrequency": "1h",
+        "serializeImagePulls": False,
         "kubeAPIQPS": 200, "kubeAPIBurst": 400, "eventRecordQPS": 100, "maxPods": 250,
         "registerWithTaints": [], "shutdownGracePeriod": "0s",
         # Nothing is evicted, and no image collected, on account of what else fills this machine's disk.

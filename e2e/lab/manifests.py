@@ -26,7 +26,8 @@ def dns(address: IPv4Address, server: IPv4Address) -> list[tuple[str, dict[str, 
     """The DNS Service, the slice that points it at the coredns process, and what coredns may read."""
     labels = {"k8s-app": "kube-dns", "kubernetes.io/name": "CoreDNS"}
     service = {
-        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "kube-dns", "namespace": "kube-system", "labels": labels},
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": {"name": "kube-dns", "namespace": "kube-system", "labels": labels},
         "spec": {"clusterIP": str(address),
                  "ports": [{"name": name, "port": port, "protocol": protocol} for name, port, protocol in _DNS_PORTS]},
     }  # fmt: skip

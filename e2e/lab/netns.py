@@ -106,7 +106,8 @@ def ensure_machine_link(journal: Journal, addresses: Addresses, *, fresh: bool) 
 def node_rules(addresses: Addresses, *, present: Collection[str]) -> str:
     """The node's packet filter, for `iptables-restore --noflush`, given the rules that are `present` (`iptables-save`).
 
-    * Nothing from the management side opens a connection to an edge machine. (In the table that comes before kube-proxy's.)
+    * Nothing from the management side opens a connection to an edge machine. (In a table before
+      kube-proxy's.)
     * An edge machine reaches only what is published: LoadBalancer addresses and node ports, both of which kube-proxy
       translates (state DNAT). Pods, the API server and other edge machines are closed to it.
     * An address of the service or LoadBalancer network that nobody has is refused, and does not circle between node and

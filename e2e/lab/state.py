@@ -1,8 +1,9 @@
 """What a lab has made on this machine, written down before it is made.
 
-A run can be killed at any moment. So every thing that outlives its maker (a network namespace, a link, a route, a folder
-of cgroups, a process) is recorded first and made second, and `down` removes exactly what is recorded, whether or not it
-came to be. What is not recorded was made by somebody else and is never touched: if it stands in the way, that is an error.
+A run can be killed at any moment. So every thing that outlives its maker (a network namespace, a link, a route, a
+folder of cgroups, a process) is recorded first and made second, and `down` removes exactly what is recorded, whether
+or not it came to be. What is not recorded was made by somebody else and is never touched: if it stands in the way,
+that is an error.
 
 Processes cannot be recorded before they have an id. They need not be: each is born into a cgroup of the lab, which is.
 Their ids are recorded only so that `up` and `status` know which one is which.

@@ -75,7 +75,8 @@ def _address(lab: Lab, namespace: str) -> str:
     def given(service: dict[str, Any]) -> bool:
         return bool(service["status"].get("loadBalancer", {}).get("ingress"))
 
-    found = client.wait_for(lab.client(), f"/api/v1/namespaces/{namespace}/services", name="web", until=given, seconds=20,
+    found = client.wait_for(lab.client(), f"/api/v1/namespaces/{namespace}/services", name="web", until=given,
+    seconds=20,
                             what="the Service has no address")  # fmt: skip
     return str(found["status"]["loadBalancer"]["ingress"][0]["ip"])
 
@@ -210,7 +211,9 @@ def test_the_audit_log_counts_what_was_asked(lab: Lab, namespace: str) -> None:
     ]  # fmt: skip
 
 
-def test_every_kubeconfig_but_the_lab_s_own_is_ignored(lab: Lab, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_every_kubeconfig_but_the_lab_s_own_is_ignored(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     foreign = tmp_path / "kubeconfig"
     foreign.write_text(json.dumps({"apiVersion": "v1", "kind": "Config", "clusters": [], "contexts": [], "users": []}))
     monkeypatch.setenv("KUBECONFIG", str(foreign))

@@ -113,7 +113,10 @@ def test_a_component_that_was_killed_comes_back(victim: str) -> None:
     _assert_works()
     after = {each.name: each.pid for each in _state().processes}
     assert after[victim] != before[victim]
-    untouched = set(before) - {victim, *(("node", "containerd", "kubelet", "kube-proxy") if victim in ("node", "containerd") else ())}
+    untouched = set(before) - {
+        victim,
+        *(("node", "containerd", "kubelet", "kube-proxy") if victim in ("node", "containerd") else ()),
+    }
     assert {each: after[each] for each in untouched} == {each: before[each] for each in untouched}
     assert lab.node_name in lab.kubectl("get", "nodes")
 

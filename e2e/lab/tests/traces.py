@@ -11,7 +11,7 @@ from e2e.lab.processes import call
 
 
 def of(name: str) -> list[str]:
-    """Everything that names the lab: cgroups, mounts, interfaces, routes, living processes, files. Empty if it is gone."""
+    """All that names the lab: cgroups, mounts, interfaces, routes, living processes, files. Empty if it is gone."""
     cgroup, folder, link = processes.root_cgroup(name), str(cluster.folder_of(name)), netns.machine_link(name)
     found = [f"cgroup {each}" for each in Path("/sys/fs/cgroup").glob(f"*/{cgroup}")]
     found += [f"cgroup {each}" for each in Path("/sys/fs/cgroup").glob(cgroup)]
