@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -23,6 +24,7 @@ class Problem:
         return f"{self.field}: {self.fault}; {self.remedy}"
 
 
+_ELSE = "see docs/kinds.md for what the field takes"
 _REMEDIES = {
     "missing": "add it",
     "string_type": "write a string (in quotes, if it looks like a number)",
@@ -33,21 +35,24 @@ _REMEDIES = {
     "tuple_type": "write a list",
     "list_type": "write a list",
     "literal_error": "use one of the allowed values",
-    "greater_than_equal": "use an allowed number",
-    "less_than_equal": "use an allowed number",
 }
 
 
 def of_validation(error: ValidationError, *, root: str) -> tuple[Problem, ...]:
     """The problems behind a failed pydantic validation. Values are not quoted: a DSN may be among them."""
-    return tuple(
-        Problem(
-            field=path(root, each["loc"]),
-            fault="is missing" if each["type"] == "missing" else each["msg"].replace("Input should", "should"),
-            remedy=_REMEDIES.get(each["type"], "see docs/kinds.md for what the field takes"),
-        )
-        for each in error.errors(include_url=False, include_context=False, include_input=False)
-    )
+    found = []
+    for each in error.errors(include_url=False, include_input=False):
+        context = each.get("ctx", {})
+        fault, remedy = re.sub(r"^\w+ should", "should", each["msg"]), _REMEDIES.get(each["type"], _ELSE)
+        match each["type"]:
+            case "missing":
+                fault = "is missing"
+            case "greater_than_equal":
+                fault, remedy = f"is below {context['ge']}", f"use {context['ge']} or more"
+            case "less_than_equal":
+                fault, remedy = f"is above {context['le']}", f"use {context['le']} or less"
+        found.append(Problem(field=path(root, each["loc"]), fault=fault, remedy=remedy))
+    return tuple(found)
 
 
 def path(root: str, steps: Iterable[str | int]) -> str:

@@ -56,7 +56,7 @@ class DeprecatedClusterV1Beta1(Model):
 class DeprecatedCluster(Model):
     """What former versions of the kind said."""
 
-    v1beta1: DeprecatedClusterV1Beta1 | None = None
+    v1beta1: Annotated[DeprecatedClusterV1Beta1 | None, Field(alias="v1beta1")] = None
 
 
 class DeprecatedTokenV1Beta1(Model):
@@ -69,4 +69,4 @@ class DeprecatedTokenV1Beta1(Model):
 class DeprecatedToken(Model):
     """What former versions of the kind said."""
 
-    v1beta1: DeprecatedTokenV1Beta1 | None = None
+    v1beta1: Annotated[DeprecatedTokenV1Beta1 | None, Field(alias="v1beta1")] = None
