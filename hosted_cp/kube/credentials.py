@@ -115,7 +115,7 @@ def _load_kubeconfig(path: Path, chosen: str | None) -> Credentials:
 
     def current() -> str | None:
         # Runs the hook that renews tokens of exec plug-ins.
-        value: str | None = configuration.get_api_key_with_prefix("authorization")
+        value: str | None = configuration.get_api_key_with_prefix("BearerToken", "authorization")
         return value or (configuration.get_basic_auth_token() if configuration.username else None)
 
     def load_again() -> str | None:

@@ -7,6 +7,7 @@ use.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -52,7 +53,7 @@ class AlreadyExists(ApiError):
 
 
 class Conflict(ApiError):
-    """409: the object is not the one, or not in the state, that the request was made for."""
+    """409: the object is not the one (by UID), or not in the state, that the request was made for."""
 
 
 class Invalid(ApiError):
@@ -99,6 +100,8 @@ _BY_CODE: Mapping[int, type[ApiError]] = {
     429: TooManyRequests,
 }
 
+_UNTYPED = re.compile(r"^failed to create typed patch object \(.*?\): (?P<field>\S+?): (?P<fault>[^\n]*)")
+
 
 def error_from(code: int, content: bytes, *, retry_after: str | None = None) -> ApiError:
     """The typed error for an answer with this HTTP status and body (a `Status` object, if the server is itself)."""
@@ -115,6 +118,12 @@ def error_from(code: int, content: bytes, *, retry_after: str | None = None) -> 
     kind = _BY_CODE.get(code, ServerFault)
     if code == 409 and reason == "AlreadyExists":
         kind = AlreadyExists
+    if code == 500 and (unknown := _UNTYPED.search(status.get("message") or "")):
+        # How an apply with a field that the kind does not have is answered; a create gets an honest 400.
+        kind, causes = Invalid, ((unknown["field"].lstrip("."), unknown["fault"]),)
+    if code == 422 and any(field == "metadata.uid" for field, _ in causes):
+        # How a patch with the UID of a former object of this name is answered ("field is immutable").
+        kind = Conflict
     wait = _seconds(retry_after)
     if wait is None and "retryAfterSeconds" in details:
         wait = float(details["retryAfterSeconds"])

@@ -44,6 +44,10 @@ CONTROLLERS = (
 _PATIENCE = 60.0
 
 
+class KubectlError(RuntimeError):
+    """kubectl ended with an error."""
+
+
 class StartError(RuntimeError):
     """A server did not start; the message holds the end of its log."""
 
@@ -110,6 +114,8 @@ class Server:
     audit: Audit
     etcd_port: int
     processes: dict[str, subprocess.Popen[bytes]] = field(repr=False)
+    #: Why the server refused our kinds; empty: it took them (or was given none).
+    refused_kinds: str = ""
 
     def access(self, user: str, *groups: str) -> Access:
         """A client certificate for this user."""
@@ -117,10 +123,8 @@ class Server:
         return Access(server=self.url, user=user, ca=self.authority.certificate, pair=pair)
 
     def kubectl(self, *words: str, stdin: bytes | None = None) -> bytes:
-        """Run the real kubectl as administrator; raises `CalledProcessError` with its output."""
-        config = self.folder / "admin.kubeconfig"
-        argv = [str(self.programs / "kubectl"), "--kubeconfig", str(config), *words]
-        return subprocess.run(argv, input=stdin, capture_output=True, check=True, timeout=60).stdout
+        """Run the real kubectl as administrator; raises `KubectlError` with what it said."""
+        return _kubectl(self.folder, self.programs, *words, stdin=stdin)
 
     def compact(self) -> None:
         """Let etcd forget all old revisions, so that watches from an old resourceVersion are answered with 410."""
@@ -192,6 +196,8 @@ def _start(
         f"--service-account-signing-key-file={folder / 'sa.key'}", "--service-cluster-ip-range=10.96.0.0/16",
         f"--audit-policy-file={folder / 'audit.yaml'}", f"--audit-log-path={folder / 'audit.log'}",
         "--audit-log-mode=blocking", "--audit-log-maxsize=10240", "--allow-privileged=true", "--profiling=false",
+        # Watches of this kind go to etcd itself, so that a compaction is felt at once (410 in tests).
+        "--watch-cache-sizes=cronjobs.batch#0",
     )  # fmt: skip
 
     url = f"https://127.0.0.1:{port}"
@@ -200,6 +206,7 @@ def _start(
     admin.kubeconfig(folder / "admin.kubeconfig")
     context = admin.context(folder)
     _await_ready(url, context, processes, folder)
+    refused_kinds = _install(crds, folder, programs) if crds is not None else ""
     server = Server(
         url=url,
         folder=folder,
@@ -209,10 +216,8 @@ def _start(
         audit=Audit(log=folder / "audit.log", server=url, context=context),
         etcd_port=client,
         processes=processes,
+        refused_kinds=refused_kinds,
     )
-    if crds is not None:
-        server.kubectl("create", "-f", str(crds))
-        server.kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", str(crds))
     if controllers:
         kubeconfig = server.access("controller-manager", "system:masters").kubeconfig(folder / "kcm.kubeconfig")
         _spawn(
@@ -223,6 +228,24 @@ def _start(
             "--concurrent-statefulset-syncs=10", "--concurrent-gc-syncs=10",
         )  # fmt: skip
     return server
+
+
+def _kubectl(folder: Path, programs: Path, *words: str, stdin: bytes | None = None) -> bytes:
+    argv = [str(programs / "kubectl"), "--kubeconfig", str(folder / "admin.kubeconfig"), *words]
+    done = subprocess.run(argv, input=stdin, capture_output=True, check=False, timeout=60)
+    if done.returncode:
+        raise KubectlError(f"kubectl {' '.join(words)}: {done.stderr.decode(errors='replace')}")
+    return done.stdout
+
+
+def _install(crds: Path, folder: Path, programs: Path) -> str:
+    """Install kinds. A refusal is kept, not raised: it concerns only the tests that use them."""
+    try:
+        _kubectl(folder, programs, "create", "-f", str(crds))
+        _kubectl(folder, programs, "wait", "--for=condition=Established", "--timeout=30s", "-f", str(crds))
+    except KubectlError as refusal:
+        return str(refusal)
+    return ""
 
 
 def _spawn(processes: dict[str, subprocess.Popen[bytes]], folder: Path, name: str, program: Path, *words: str) -> None:

@@ -4,6 +4,7 @@
   `server.audit`, `server.kubectl(...)`.
 * `kubelet`: the stand-in kubelet, always running: `kubelet.script(namespace, "kmc-a-*", CRASHING)`.
 * `namespace`: the name of a fresh namespace, deleted at the end.
+* `kinds`: our own kinds are installed, or the test fails saying why the server refused them.
 * `admin`: a `hosted_cp.kube` client that may do everything, for the test's own hands.
 """
 
@@ -40,6 +41,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     crds = Path(__file__).parents[2] / "crds"
     with running(tmp_path_factory.mktemp("management"), programs, crds=crds if crds.is_dir() else None) as started:
         yield started
+
+
+@pytest.fixture(scope="session")
+def kinds(server: Server) -> None:
+    """For tests that need our own kinds: fails if the API server refused `crds/`."""
+    if server.refused_kinds:
+        pytest.fail(server.refused_kinds)
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,160 @@
+"""From what an API server sends to what the caches keep.
+
+Objects are taken apart with msgspec down to the members of `metadata`, and put together again from the same bytes, so
+that what nobody asks for is never decoded: about 10 microseconds for a StatefulSet, where decoding it costs 64.
+
+Dropped on the way are managedFields (a third of most objects), kubectl's copy of what it applied last (for a Secret
+that copy holds the data), and the data of Secrets.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from hosted_cp.kube.resources import SECRET, Resource
+from hosted_cp.pki.facts import secret_facts
+from hosted_cp.planning.actions import FIELD_MANAGER, Ref
+from hosted_cp.planning.observed import Observed, SecretFacts
+
+_LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+
+
+class Unreadable(ValueError):
+    """What was sent is no Kubernetes object. The message quotes nothing of it."""
+
+
+class _Managed(msgspec.Struct):
+    manager: str = ""
+    operation: str = ""
+    subresource: str = ""
+
+
+class _Metadata(msgspec.Struct):
+    name: str
+    uid: str
+    resourceVersion: str
+    namespace: str | None = None
+    generation: int = 0
+    creationTimestamp: str | None = None
+    deletionTimestamp: str | None = None
+    labels: dict[str, str] | None = None
+    annotations: dict[str, str] | None = None
+    finalizers: list[str] | None = None
+    ownerReferences: list[dict[str, Any]] | None = None
+    managedFields: list[_Managed] | None = None
+
+
+class _Name(msgspec.Struct):
+    resourceVersion: str = ""
+    name: str = ""
+    namespace: str = ""
+    uid: str = ""
+
+
+class _Named(msgspec.Struct):
+    metadata: _Name
+
+
+_parts = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_named = msgspec.json.Decoder(_Named).decode
+_metadata = msgspec.json.Decoder(_Metadata).decode
+_text = msgspec.json.Decoder(str).decode
+_texts = msgspec.json.Decoder(dict[str, str] | None).decode
+_encode = msgspec.json.Encoder().encode
+
+
+@dataclass(frozen=True, kw_only=True)
+class Glimpse:
+    """Enough of an object to say whether it is news."""
+
+    namespace: str  # "" for cluster-scoped kinds
+    name: str
+    uid: str
+    resource_version: str
+
+
+def glimpse(raw: bytes) -> Glimpse:
+    """Two microseconds instead of up to 500 (the facts of a Secret). Raises `Unreadable`."""
+    try:
+        found = _named(raw).metadata
+    except msgspec.DecodeError:
+        raise Unreadable("what was sent is no object") from None
+    return Glimpse(namespace=found.namespace, name=found.name, uid=found.uid, resource_version=found.resourceVersion)
+
+
+def observe(raw: bytes, *, resource: Resource, metadata_only: bool = False) -> Observed:
+    """The object in `raw` as caches keep it. Raises `Unreadable`."""
+    try:
+        parts = _parts(raw)
+        metadata = _metadata(parts["metadata"])
+        facts = _facts(parts) if resource == SECRET and not metadata_only else None
+        kept = b"" if metadata_only else _kept(parts, metadata, resource)
+    except (msgspec.DecodeError, KeyError) as fault:
+        raise Unreadable(f"an object of kind {resource.kind} cannot be read: {type(fault).__name__}") from None
+    owners = tuple(metadata.ownerReferences or ())
+    managers = metadata.managedFields or ()
+    annotations = metadata.annotations or {}
+    annotations.pop(_LAST_APPLIED, None)
+    return Observed(
+        ref=Ref(api_version=resource.api_version, kind=resource.kind, namespace=metadata.namespace, name=metadata.name),
+        uid=metadata.uid,
+        resource_version=metadata.resourceVersion,
+        generation=metadata.generation,
+        created=metadata.creationTimestamp or "",
+        deleting=metadata.deletionTimestamp is not None,
+        labels=metadata.labels or {},
+        annotations=annotations,
+        finalizers=tuple(metadata.finalizers or ()),
+        owner_references=owners,
+        controller_uid=next((str(owner["uid"]) for owner in owners if owner.get("controller")), ""),
+        managers=frozenset(each.manager for each in managers),
+        posted=any(
+            each.manager == FIELD_MANAGER and each.operation == "Update" and not each.subresource for each in managers
+        ),
+        secret=facts,
+        raw=kept,
+    )
+
+
+def secret_data(raw: bytes) -> dict[str, bytes]:
+    """The data of a Secret, for whoever fulfils a recipe. Raises `Unreadable`."""
+    try:
+        return _data(_parts(raw))
+    except msgspec.DecodeError:
+        raise Unreadable("the Secret cannot be read") from None
+
+
+def _data(parts: Mapping[str, msgspec.Raw]) -> dict[str, bytes]:
+    encoded = _texts(parts["data"]) if "data" in parts else None
+    try:
+        return {key: base64.b64decode(value) for key, value in (encoded or {}).items()}
+    except binascii.Error:
+        raise Unreadable("the data of a Secret are not base64") from None
+
+
+def _facts(parts: dict[str, msgspec.Raw]) -> SecretFacts:
+    kind = _text(parts["type"]) if "type" in parts else "Opaque"
+    return secret_facts(type=kind, data=_data(parts))
+
+
+def _kept(parts: dict[str, msgspec.Raw], metadata: _Metadata, resource: Resource) -> bytes:
+    if resource == SECRET:
+        parts.pop("data", None)
+        parts.pop("stringData", None)
+    members = _parts(parts["metadata"])
+    members.pop("managedFields", None)
+    if metadata.annotations and _LAST_APPLIED in metadata.annotations:
+        rest = {key: value for key, value in metadata.annotations.items() if key != _LAST_APPLIED}
+        members["annotations"] = msgspec.Raw(_encode(rest))
+    # Items of lists do not say what they are.
+    parts["apiVersion"] = msgspec.Raw(_encode(resource.api_version))
+    parts["kind"] = msgspec.Raw(_encode(resource.kind))
+    parts["metadata"] = msgspec.Raw(_encode(members))
+    # A copy, because an encoder's result may hold a larger buffer than it needs.
+    return bytes(memoryview(_encode(parts)))
