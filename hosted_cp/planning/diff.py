@@ -313,11 +313,12 @@ def metadata_patch(wanted: Object, seen: Observed, *, target: Target = Target.MA
         if key not in (HASH_ANNOTATION, OWN_METADATA_ANNOTATION)
     }
     annotations = _changes(own, seen.annotations, before["annotations"])
-    if seen.annotations.get(OWN_METADATA_ANNOTATION) != _own_metadata(wanted):
-        annotations[OWN_METADATA_ANNOTATION] = _own_metadata(wanted)
     owners = _owners(metadata.get("ownerReferences") or (), seen.owner_references)
-    if not labels and not annotations and owners is None:
-        return None
+    note = seen.annotations.get(OWN_METADATA_ANNOTATION)
+    if not labels and not annotations and owners is None and note in (None, _own_metadata(wanted)):
+        return None  # a missing note alone is not worth a write
+    if note != _own_metadata(wanted):
+        annotations[OWN_METADATA_ANNOTATION] = _own_metadata(wanted)
     return PatchMetadata(
         ref=seen.ref,
         uid=seen.uid,
