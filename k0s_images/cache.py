@@ -45,10 +45,14 @@ def digest(*parts: str | bytes | Path) -> str:
     return total.hexdigest()[:16]
 
 
+#: Folders that tools leave among sources; never an input of anything.
+LEFTOVERS = frozenset({"__pycache__", ".mypy_cache", ".pytest_cache", ".ruff_cache"})
+
+
 def _files(path: Path) -> Iterable[Path]:
     if path.is_file():
         return [path]
-    return [f for f in path.rglob("*") if f.is_file() and "__pycache__" not in f.parts]
+    return [f for f in path.rglob("*") if f.is_file() and not LEFTOVERS.intersection(f.relative_to(path).parts)]
 
 
 def say(message: str) -> None:

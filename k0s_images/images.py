@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 
 from k0s_images import buildah, catalogue
-from k0s_images.cache import BuildError, cached, digest, root, run
+from k0s_images.cache import LEFTOVERS, BuildError, cached, digest, root, run
 from k0s_images.golang import COMPONENTS, components, go_build, go_program
 
 _HERE = Path(__file__).parent
@@ -291,7 +291,7 @@ def _lay(target: Path, source: Path | str) -> None:
         target.unlink(missing_ok=True)
         target.write_text(source)
     elif source.is_dir():
-        shutil.copytree(source, target, symlinks=True, copy_function=_link, dirs_exist_ok=True, ignore=_no_bytecode)
+        shutil.copytree(source, target, symlinks=True, copy_function=_link, dirs_exist_ok=True, ignore=_no_leftovers)
     else:
         _link(source, target)
 
@@ -303,4 +303,4 @@ def _link(source: str | Path, target: str | Path) -> None:
         shutil.copy2(source, target, follow_symlinks=False)
 
 
-_no_bytecode = shutil.ignore_patterns("__pycache__")
+_no_leftovers = shutil.ignore_patterns(*LEFTOVERS)

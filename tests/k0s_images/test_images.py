@@ -105,6 +105,10 @@ def test_an_image_is_built_again_when_any_of_its_inputs_changes_and_only_then(
         change()
         seen.add(archive())
         assert len(seen) == len(built), "a change went unseen"
+    (folder / ".mypy_cache").mkdir()
+    (folder / ".mypy_cache" / "of a tool").write_text("")
+    assert archive() in seen
+    assert not [name for name in built[-1] if "of a tool" in name]
     assert len(seen) == 6
     seen.add(images.build(_recipe(tmp_path, program=program, folder=folder, text="two")))
     assert len(seen) == len(built) == 7
