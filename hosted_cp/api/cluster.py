@@ -286,12 +286,21 @@ class Mount(Model):
         return {key: value for key, value in extra.items() if key in VOLUME_SOURCES}
 
 
+def value_or(root: str, path: str, *, default: str) -> str:
+    """CEL for the value at a path, or the default where anything on the way is missing.
+
+    Not CEL's optional values (`self.?a.orValue(b)`): the API server's cost estimator does not see through them, takes
+    strings as unbounded, and refuses the rule.
+    """
+    steps = path.split(".")
+    prefixes = [".".join([root, *steps[: length + 1]]) for length in range(len(steps))]
+    return f"{' && '.join(f'has({each})' for each in prefixes)} ? {prefixes[-1]} : {default}"
+
+
 def _fixed(path: str, *, default: str, what: str) -> Rule:
     """A rule that the (effective) value at a path never changes."""
-    steps = path.split(".")
-    now, old = ((".?".join([root, *steps])) for root in ("self", "oldSelf"))
     return Rule(
-        rule=f"{now}.orValue({default}) == {old}.orValue({default})",
+        rule=f"({value_or('self', path, default=default)}) == ({value_or('oldSelf', path, default=default)})",
         message=f"{what} cannot be changed: nodes and stored objects depend on it; create a new Cluster",
         field_path=f".{path}",
         reason="FieldValueForbidden",

@@ -27,11 +27,9 @@ _EXPIRY_RULE = Rule(
 
 
 def _unchanged(field: str, *, default: str = "") -> Rule:
-    now, old = (f"self.{field}", f"oldSelf.{field}")
-    if default:
-        now, old = (f"{root}.?{field}.orValue('{default}')" for root in ("self", "oldSelf"))
+    now, old = (f"has({root}.{field}) ? {root}.{field} : '{default}'" for root in ("self", "oldSelf"))
     return Rule(
-        rule=f"{now} == {old}",
+        rule=f"({now}) == ({old})",
         message=f"{field} cannot be changed: the token is for what was asked first; create another JoinTokenRequest",
         field_path=f".{field}",
         reason="FieldValueForbidden",
