@@ -195,8 +195,7 @@ def _node_machine(journal: Journal, lab: Lab) -> None:
         cgroups.kill(components.pods_cgroup(lab))
         components.start_node_machine(journal, lab)
     out = lab.folder / "node" / "pause.tar"
-    if not out.exists():
-        archive.docker_archive(out, machine.PAUSE_IMAGE, files={"/pause": lab.programs.pause}, command=["/pause"])
+    archive.docker_archive(out, machine.PAUSE_IMAGE, files={"/pause": lab.programs.pause}, command=["/pause"])
     load_images(lab, {machine.PAUSE_IMAGE: out})
 
 

@@ -146,8 +146,8 @@ def test_containerd_s_configuration_is_toml_and_says_what_was_measured_to_be_nee
 @pytest.mark.parametrize("lab", ["/root/.cache/hosted-cp/lab-x", "/var/cache/lab-x", "/run/lab-x"])
 def test_the_lab_s_folder_stays_visible_behind_what_covers_it(lab: str) -> None:
     folder = Path(lab, "node")
-    script = machine.mount_script(lab=Path(lab), folder=folder, covered=["/var"], binds={folder / "k": "/var/lib/kubelet"},
-                                  pause=Path("/p"))  # fmt: skip
+    binds = {folder / "k": "/var/lib/kubelet"}
+    script = machine.mount_script(lab=Path(lab), folder=folder, covered=["/var"], binds=binds, pause=Path("/p"))
     lines = script.splitlines()
     covered = lines.index("mount -t tmpfs -o mode=755 lab /run")
     back = f"mount --bind {folder}/private/lab {lab}"
