@@ -1,0 +1,520 @@
+"""The only code that changes anything anywhere: it carries out plans.
+
+Every action is one request with a precondition, in the order of the plan; the first that fails ends the run, and
+nothing is retried here. Before each write it is asked whether we are still the leader. The answer to each write enters
+the caches before the key is planned again, so that the next plan sees what this one has done.
+
+Four ends of a run (`Verdict`): everything is done; the world is not as the plan thought, and is now known better (plan
+again at once); something refused or did not answer (come back later); we are not the leader any more.
+
+Secrets: data are made at the last moment and handed to the request; they are never logged, and errors about Secrets are
+told by reason and field alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import logging
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, TypeAlias
+
+from hosted_cp.kube import errors
+from hosted_cp.kube.cache import Caches
+from hosted_cp.kube.client import Answer, ApiClient
+from hosted_cp.kube.errors import ApiError
+from hosted_cp.kube.events import event_body
+from hosted_cp.kube.lease import Leadership
+from hosted_cp.kube.managed_fields import migrated
+from hosted_cp.kube.material import Sources
+from hosted_cp.kube.resources import EVENT, Resource, resource_for
+from hosted_cp.kube.secret_data import SecretData
+from hosted_cp.kube.tenant import TenantAccess, TenantClients
+from hosted_cp.planning import diff
+from hosted_cp.planning.actions import (
+    Action,
+    Apply,
+    Create,
+    Delete,
+    Event,
+    Object,
+    PatchMetadata,
+    Plan,
+    Ref,
+    Replace,
+    Target,
+)
+from hosted_cp.planning.observed import Observed
+from hosted_cp.planning.recipes import MaterialError
+
+log = logging.getLogger(__name__)
+
+#: PatchMetadata writes under a name of its own: an apply must not think that these fields are its to remove.
+METADATA_MANAGER = "hosted-cp-metadata"
+
+#: Seconds for writing a status or an Event.
+_REPORT_DEADLINE = 10.0
+
+#: How many objects that were given away (`ours=False`) are remembered.
+_GIVEN = 10_000
+
+
+class Verdict(StrEnum):
+    """How a run ended."""
+
+    DONE = "done"
+    #: The world was not as planned; the caches know better now.
+    REPLAN = "replan"
+    #: Something failed; `Result.failure` says what.
+    DEFERRED = "deferred"
+    #: Somebody else leads.
+    DEPOSED = "deposed"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What came of a plan."""
+
+    verdict: Verdict
+    #: How many requests have changed something.
+    writes: int = 0
+    #: For people: what failed and what the server said. Public.
+    failure: str = ""
+    #: Seconds that the server asked us to wait.
+    retry_after: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class StatusWrite:
+    """The writing of a status, as hooks see it."""
+
+    ref: Ref
+
+
+Step: TypeAlias = Action | StatusWrite | Event
+
+
+def _nothing(step: Step, number: int) -> None:
+    pass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hooks:
+    """Called around each step with its number within the run. A hook that raises ends the run as a crash would."""
+
+    before: Callable[[Step, int], None] = _nothing
+    after: Callable[[Step, int], None] = _nothing
+
+
+class _Stale(Exception):
+    """The plan was made for another world; the caches have been told."""
+
+
+class _Deposed(Exception):
+    """We do not lead any more."""
+
+
+class _Failed(Exception):
+    """An action cannot be carried out now."""
+
+    def __init__(self, failure: str, *, retry_after: float | None = None) -> None:
+        super().__init__(failure)
+        self.failure = failure
+        self.retry_after = retry_after
+
+
+@dataclass(kw_only=True)
+class _Run:
+    """One plan on its way."""
+
+    about: Observed
+    tenant: TenantAccess | None
+    by: object
+    #: Data made in this run, by the name later recipes know it by.
+    made: dict[str, Mapping[str, bytes]] = field(default_factory=dict, repr=False)
+    number: int = 0
+    writes: int = 0
+
+
+class Executor:
+    """Carries out plans. One for all workers."""
+
+    def __init__(
+        self,
+        *,
+        client: ApiClient,
+        caches: Caches,
+        secrets: SecretData,
+        leadership: Leadership,
+        sources: Sources,
+        tenants: TenantClients | None = None,
+        hooks: Hooks = Hooks(),
+    ) -> None:
+        self._client = client
+        self._caches = caches
+        self._secrets = secrets
+        self._leadership = leadership
+        self._sources = sources
+        self._tenants = tenants
+        self._hooks = hooks
+        self._given: OrderedDict[tuple[str, Target, Ref], None] = OrderedDict()
+
+    async def execute(
+        self, plan: Plan, *, about: Observed, tenant: TenantAccess | None = None, by: object = None
+    ) -> Result:
+        """Carry out actions, then status, then Events. `about` is the user's object that the plan is for, as the plan
+        saw it; `by` is passed on to those who are told of changes (`Change.by`)."""
+        run = _Run(about=about, tenant=tenant, by=by)
+        try:
+            for action in plan.actions:
+                await self._step(run, action)
+            if plan.status is not None:
+                await self._write_status(run, plan.status)
+            for event in plan.events:
+                await self._say(run, event)
+        except _Stale as stale:
+            log.debug("%s: planned for another world: %s", about.ref, stale)
+            return Result(verdict=Verdict.REPLAN, writes=run.writes)
+        except _Failed as failed:
+            log.warning("%s: %s", about.ref, failed.failure)
+            return Result(
+                verdict=Verdict.DEFERRED, writes=run.writes, failure=failed.failure, retry_after=failed.retry_after
+            )
+        except _Deposed:
+            return Result(verdict=Verdict.DEPOSED, writes=run.writes)
+        return Result(verdict=Verdict.DONE, writes=run.writes)
+
+    # -- one step ------------------------------------------------------------------------------------------------
+
+    async def _step(self, run: _Run, action: Action) -> None:
+        if isinstance(action, Create) and not action.ours and (run.about.uid, action.target, action.ref) in self._given:
+            return  # it was there once; from then on it is somebody else's
+        try:
+            async with (
+                self._around(run, action),
+                asyncio.timeout(action.deadline),
+                self._speaking(run, action) as client,
+            ):
+                match action:
+                    case Create():
+                        await self._create(run, client, action)
+                    case Apply():
+                        await self._apply(run, client, action)
+                    case Replace():
+                        await self._replace(run, client, action)
+                    case PatchMetadata():
+                        await self._patch_metadata(run, client, action)
+                    case Delete():
+                        await self._delete(run, client, action)
+        except TimeoutError:
+            raise _Failed(f"{_words(action)}: not done within {action.deadline:g} s") from None
+        except MaterialError as fault:
+            raise _Failed(f"{_words(action)}: {fault}") from None
+        except ApiError as error:
+            # What a server refuses or stumbles over it may quote.
+            quotes = isinstance(error, (errors.Invalid, errors.ServerFault))
+            said = error.public() if action.ref.kind == "Secret" and quotes else str(error)
+            raise _Failed(f"{_words(action)}: {said}", retry_after=error.retry_after) from None
+
+    @asynccontextmanager
+    async def _around(self, run: _Run, step: Step) -> AsyncIterator[None]:
+        if not self._leadership.held():
+            raise _Deposed
+        self._hooks.before(step, run.number)
+        yield
+        self._hooks.after(step, run.number)
+        run.number += 1
+
+    @asynccontextmanager
+    async def _speaking(self, run: _Run, action: Action) -> AsyncIterator[ApiClient]:
+        if action.target is not Target.TENANT:
+            yield self._client
+            return
+        if self._tenants is None or run.tenant is None:
+            raise _Failed(f"{_words(action)}: the tenant's API server is not known")
+        async with self._tenants.client(run.tenant, deadline=action.deadline) as client:
+            yield client
+
+    # -- the actions ---------------------------------------------------------------------------------------------
+
+    async def _create(self, run: _Run, client: ApiClient, action: Create) -> None:
+        resource, ref = resource_for(action.ref), action.ref
+        body = diff.stamped(action.body, action.recipe) if action.ours else dict(action.body)
+        data = None
+        if action.recipe is not None:
+            data = await self._data(run, action.recipe.needs, action)
+            body["data"] = _encoded(data)
+        try:
+            answer = await client.create(resource, body, deadline=action.deadline)
+        except errors.AlreadyExists:
+            if action.ours and not action.replaces:
+                await self._look_again(run, client, action)
+                raise _Stale(f"{ref} exists") from None
+            if action.replaces:
+                await self._make_room(client, resource, action)
+                answer = await client.create(resource, body, deadline=action.deadline)
+            else:
+                self._remember_given(run, action)
+                return
+        run.writes += 1
+        if not action.ours:
+            self._remember_given(run, action)
+        seen = self._feed(run, action, answer)
+        if data is not None:
+            run.made[action.material or ref.name] = data
+            if seen is not None:
+                self._secrets.remember(seen, data)
+
+    async def _make_room(self, client: ApiClient, resource: Resource, action: Create) -> None:
+        """Delete what stands under the name of once-only material whose other half was lost, if it is surely ours."""
+        metadata = (await client.get(resource, action.ref.namespace, action.ref.name))["metadata"]
+        ours = action.body["metadata"].get("labels") or {}
+        live = metadata.get("labels") or {}
+        if not ours or any(live.get(key) != value for key, value in ours.items()):
+            raise _Failed(f"{_words(action)}: an object of this name exists that does not carry our labels")
+        await client.delete(resource, action.ref.namespace, action.ref.name, uid=metadata["uid"])
+
+    async def _apply(self, run: _Run, client: ApiClient, action: Apply) -> None:
+        resource, ref = resource_for(action.ref), action.ref
+        known = self._caches.known(ref) if action.target is not Target.TENANT else None
+        body = diff.stamped(action.body)
+        body["metadata"] = {**body["metadata"], "uid": action.uid}
+        try:
+            if known is None or known.posted:
+                await self._migrate(run, client, action)
+            answer = await client.apply(resource, body, deadline=action.deadline)
+        except (errors.Conflict, errors.NotFound):
+            await self._look_again(run, client, action)
+            raise _Stale(f"{ref} is another one, or gone") from None
+        run.writes += 1
+        self._feed(run, action, answer)
+
+    async def _migrate(self, run: _Run, client: ApiClient, action: Apply) -> None:
+        """Make the fields of our POST those of our apply (see `managed_fields`), unless that was done before."""
+        resource, ref = resource_for(action.ref), action.ref
+        live = await client.get(resource, ref.namespace, ref.name, deadline=action.deadline)
+        metadata = live["metadata"]
+        if metadata["uid"] != action.uid:
+            self._feed(run, action, live)
+            raise _Stale(f"{ref} is another one")
+        entries = migrated(metadata.get("managedFields") or ())
+        if entries is None:
+            self._feed(run, action, live)
+            return
+        operations = [
+            {"op": "replace", "path": "/metadata/managedFields", "value": entries},
+            # A precondition: if somebody has written meanwhile, what we send is old.
+            {"op": "replace", "path": "/metadata/resourceVersion", "value": metadata["resourceVersion"]},
+        ]
+        answer = await client.json_patch(resource, ref.namespace, ref.name, operations, deadline=action.deadline)
+        run.writes += 1
+        self._feed(run, action, answer)
+
+    async def _replace(self, run: _Run, client: ApiClient, action: Replace) -> None:
+        resource, ref = resource_for(action.ref), action.ref
+        known = self._caches.known(ref)
+        if known is None or known.uid != action.uid or known.resource_version != action.resource_version:
+            raise _Stale(f"{ref} has changed")  # the caches know more than the plan did: no need to ask
+        data = await self._data(run, action.recipe.needs, action)
+        body = {**_with_foreign_metadata(diff.stamped(action.body, action.recipe), known), "data": _encoded(data)}
+        try:
+            answer = await client.replace(resource, body, deadline=action.deadline)
+        except (errors.Conflict, errors.NotFound):
+            await self._look_again(run, client, action)
+            raise _Stale(f"{ref} has changed") from None
+        run.writes += 1
+        run.made[ref.name] = data
+        seen = self._feed(run, action, answer)
+        if seen is not None:
+            self._secrets.remember(seen, data)
+
+    async def _patch_metadata(self, run: _Run, client: ApiClient, action: PatchMetadata) -> None:
+        resource, ref = resource_for(action.ref), action.ref
+        metadata: dict[str, Any] = {"uid": action.uid, "resourceVersion": action.resource_version}
+        if action.labels:
+            metadata["labels"] = dict(action.labels)
+        if action.annotations:
+            metadata["annotations"] = dict(action.annotations)
+        if action.owner_references is not None:
+            metadata["ownerReferences"] = [dict(each) for each in action.owner_references]
+        if action.finalizers is not None:
+            metadata["finalizers"] = list(action.finalizers)
+        try:
+            answer = await client.merge_patch(
+                resource, ref.namespace, ref.name, {"metadata": metadata}, manager=METADATA_MANAGER,
+                deadline=action.deadline,
+            )  # fmt: skip
+        except (errors.Conflict, errors.NotFound):
+            await self._look_again(run, client, action)
+            raise _Stale(f"{ref} has changed, or is gone") from None
+        run.writes += 1
+        seen = self._feed(run, action, answer)
+        if seen is not None and seen.deleting and not seen.finalizers and action.finalizers is not None:
+            self._caches.forget(ref, uid=seen.uid, by=run.by)  # that was the last thing that held it
+
+    async def _delete(self, run: _Run, client: ApiClient, action: Delete) -> None:
+        resource, ref = resource_for(action.ref), action.ref
+        try:
+            answer = await client.delete(
+                resource, ref.namespace, ref.name, uid=action.uid, propagation=action.propagation,
+                deadline=action.deadline,
+            )  # fmt: skip
+        except errors.NotFound:
+            self._gone(run, action)
+            return
+        except errors.Conflict:
+            # Another life of this name: the one that was meant is gone.
+            self._gone(run, action)
+            await self._look_again(run, client, action)
+            return
+        run.writes += 1
+        if answer.body.get("kind") == "Status":
+            self._gone(run, action)
+        else:
+            self._feed(run, action, answer)
+
+    # -- the report ----------------------------------------------------------------------------------------------
+
+    async def _write_status(self, run: _Run, wanted: Object) -> None:
+        # What this run itself has written (a finalizer) must not look like somebody else's change.
+        about = self._own_answers(run)
+        change = merge_difference(about.get("status", default={}), wanted)
+        if not change:
+            return
+        resource, ref = resource_for(about.ref), about.ref
+        patch = {"metadata": {"uid": about.uid, "resourceVersion": about.resource_version}, "status": change}
+        try:
+            async with self._around(run, StatusWrite(ref=ref)):
+                answer = await self._client.merge_patch(
+                    resource, ref.namespace, ref.name, patch, subresource="status", deadline=_REPORT_DEADLINE
+                )
+        except (errors.Conflict, errors.NotFound):
+            await self._refresh(run, self._client, ref, about.uid)
+            raise _Stale(f"the status of {ref} was made for an older object") from None
+        except ApiError as error:
+            raise _Failed(f"writing the status of {ref}: {error}", retry_after=error.retry_after) from None
+        run.writes += 1
+        self._caches.feed(answer, ref, by=run.by)
+
+    def _own_answers(self, run: _Run) -> Observed:
+        """The user's object as this run has left it."""
+        known = self._caches.known(run.about.ref)
+        if known is not None and known.uid == run.about.uid and known.generation == run.about.generation:
+            return known
+        return run.about
+
+    async def _say(self, run: _Run, event: Event) -> None:
+        body = event_body(run.about, event)
+        try:
+            async with self._around(run, event):
+                await self._client.create(EVENT, body, deadline=_REPORT_DEADLINE)
+            run.writes += 1
+        except errors.AlreadyExists:
+            pass  # said before a crash
+        except ApiError as error:
+            # An Event is a courtesy: what it says stands in the conditions too.
+            log.warning("%s: an Event could not be written: %s", run.about.ref, error)
+
+    # -- helpers -------------------------------------------------------------------------------------------------
+
+    async def _data(self, run: _Run, needs: tuple[str, ...], action: Create | Replace) -> Mapping[str, bytes]:
+        """What the recipe of an action makes, from the Secrets of the tenant's namespace that it needs."""
+        namespace = run.about.ref.namespace or ""
+        needed: dict[str, Mapping[str, bytes]] = {}
+        for name in needs:
+            if name in run.made:
+                needed[name] = run.made[name]
+                continue
+            try:
+                needed[name] = await self._secrets.read(namespace, name, deadline=action.deadline)
+            except errors.NotFound:
+                raise MaterialError(f"Secret {namespace}/{name} does not exist") from None
+        assert action.recipe is not None
+        return await self._sources.fulfil(action.recipe, needed)
+
+    def _feed(self, run: _Run, action: Action, answer: Answer) -> Observed | None:
+        if action.target is Target.TENANT:
+            return None  # the caches follow the management cluster
+        return self._caches.feed(answer, action.ref, by=run.by)
+
+    def _gone(self, run: _Run, action: Delete) -> None:
+        if action.target is not Target.TENANT and action.uid is not None:
+            self._caches.forget(action.ref, uid=action.uid, by=run.by)
+
+    async def _look_again(self, run: _Run, client: ApiClient, action: Action) -> None:
+        if action.target is Target.TENANT:
+            return
+        known = self._caches.known(action.ref)
+        await self._refresh(run, client, action.ref, known.uid if known is not None else None)
+
+    async def _refresh(self, run: _Run, client: ApiClient, ref: Ref, uid: str | None) -> None:
+        """Tell the caches what is there now, so that the next plan is not made for the same old world."""
+        try:
+            answer = await client.get(resource_for(ref), ref.namespace, ref.name)
+        except errors.NotFound:
+            if uid is not None:
+                self._caches.forget(ref, uid=uid, by=run.by)
+            return
+        except ApiError as error:
+            raise _Failed(f"reading {ref}: {error.public()}", retry_after=error.retry_after) from None
+        if uid is not None and answer["metadata"]["uid"] != uid:
+            self._caches.forget(ref, uid=uid, by=run.by)
+        self._caches.feed(answer, ref, by=run.by)
+
+    def _remember_given(self, run: _Run, action: Create) -> None:
+        self._given[run.about.uid, action.target, action.ref] = None
+        if len(self._given) > _GIVEN:
+            self._given.popitem(last=False)
+
+
+def merge_difference(old: Object, new: Object) -> dict[str, Any]:
+    """The RFC 7386 patch that turns `old` into `new`; empty if they are equal. Lists are replaced as a whole."""
+    patch: dict[str, Any] = {key: None for key in old if key not in new}
+    for key, value in new.items():
+        before = old.get(key)
+        if key in old and isinstance(before, Mapping) and isinstance(value, Mapping):
+            inner = merge_difference(before, value)
+            if inner:
+                patch[key] = inner
+        elif key not in old or before != value:
+            patch[key] = value
+    return patch
+
+
+def _with_foreign_metadata(body: dict[str, Any], live: Observed) -> dict[str, Any]:
+    """The body of a PUT: what we want, and what others have put onto the object's metadata."""
+    wanted = body["metadata"]
+    labels: dict[str, str | None] = {**live.labels}
+    annotations: dict[str, str | None] = {**live.annotations}
+    owners = live.owner_references
+    change = diff.metadata_patch(body, live)
+    if change is not None:
+        labels |= change.labels
+        annotations |= change.annotations
+        owners = change.owner_references if change.owner_references is not None else owners
+    annotations.update(wanted.get("annotations") or {})
+    metadata = {
+        **wanted,
+        "uid": live.uid,
+        "resourceVersion": live.resource_version,
+        "labels": {key: value for key, value in labels.items() if value is not None},
+        "annotations": {key: value for key, value in annotations.items() if value is not None},
+        "ownerReferences": [dict(owner) for owner in owners],
+        "finalizers": list(live.finalizers),
+    }
+    return {**body, "metadata": metadata}
+
+
+def _encoded(data: Mapping[str, bytes]) -> dict[str, str]:
+    return {key: base64.b64encode(value).decode() for key, value in data.items()}
+
+
+def _words(action: Action) -> str:
+    """An action in a sentence for people."""
+    verb = {Create: "creating", Apply: "changing", Replace: "renewing", PatchMetadata: "labelling", Delete: "deleting"}
+    where = " in the tenant" if action.target is Target.TENANT else ""
+    return f"{verb[type(action)]} {action.ref}{where}"
