@@ -6,34 +6,37 @@ address and authorities are known: that it exists proves that every authority ex
 
 from __future__ import annotations
 
+from hosted_cp.api.cluster import Kine
 from hosted_cp.api.problems import Problem
 from hosted_cp.hosting import authorities, etcd, service
 from hosted_cp.hosting.names import DECISIONS
 from hosted_cp.hosting.tenant import API_PORT, KONNECTIVITY_PORT, Tenant
 from hosted_cp.hosting.wanted import Wanted
-from hosted_cp.k0s.config import ConfigRecipe, Hosted, hosted_config
+from hosted_cp.k0s.config import CONFIG_FILE, DSN_KEY, ConfigRecipe, Hosted, hosted_config, port_problem
+from hosted_cp.k0s.config import problems as config_problems
 from hosted_cp.planning.observed import Observed
 
-#: The key k0smotron reads a database's address (DSN) from.
-DSN_KEY = "K0SMOTRON_KINE_DATASOURCE_URL"
 #: Annotation on config Secret and pod template: what the controllers were started with.
 DIGEST = "hosted-cp.io/config-digest"
 #: Where the etcd client certificate is mounted (kubelet updates it there; kube-apiserver reads it again).
 ETCD_CLIENT = "/etc/k0s/etcd"
 
 
+def _kine(t: Tenant) -> Kine | None:
+    return t.spec.storage.kine if t.spec.storage and t.decisions.storage == "kine" else None
+
+
 def dsn_secret(t: Tenant) -> Observed | None:
     """The Secret that holds the DSN, if one is named and exists."""
-    kine = t.spec.storage.kine if t.spec.storage else None
+    kine = _kine(t)
     name = kine.data_source_secret_name if kine else None
     return t.view.references.get(("Secret", name)) if name else None
 
 
-def recipe(t: Tenant) -> ConfigRecipe:
-    """The k0s config of this tenant; its DSN, if any, is filled in when it is fulfilled."""
-    kine = t.spec.storage.kine if t.spec.storage else None
-    secret = dsn_secret(t)
-    hosted = Hosted(
+def hosted(t: Tenant) -> Hosted:
+    """What k0s has to know of how the tenant is hosted."""
+    kine = _kine(t)
+    return Hosted(
         version=t.version,
         address=t.decisions.address,
         api_port=t.decisions.apiPort,
@@ -46,11 +49,18 @@ def recipe(t: Tenant) -> ConfigRecipe:
         etcd_prefix=t.decisions.etcdPrefix,
         etcd_client_directory=ETCD_CLIENT,
         data_source=kine.data_source_url if kine and not kine.data_source_secret_name else None,
+        pod_cidr=t.decisions.podCIDR,
+        service_cidr=t.decisions.serviceCIDR,
     )
+
+
+def recipe(t: Tenant) -> ConfigRecipe:
+    """The k0s config of this tenant; its DSN, if any, is filled in when it is fulfilled."""
+    kine = _kine(t)
+    secret = dsn_secret(t)
     return ConfigRecipe(
-        config=hosted_config(t.spec.k0s_config, hosted),
+        config=hosted_config(t.spec.k0s_config, hosted(t)),
         dsn_secret=kine.data_source_secret_name if kine else None,
-        dsn_key=DSN_KEY,
         dsn_digest=secret.secret.digests.get(DSN_KEY, "") if secret and secret.secret else "",
     )
 
@@ -61,7 +71,7 @@ def digest(t: Tenant) -> str:
 
 
 def wanted(t: Tenant) -> list[Wanted]:
-    if not t.decisions.exposed or authorities.missing(t) or problems(t):
+    if not t.decisions.exposed or authorities.missing(t) or missing(t):
         return []
     metadata = t.metadata(t.names.config, part="cluster-config")
     metadata["annotations"] = {
@@ -71,7 +81,7 @@ def wanted(t: Tenant) -> list[Wanted]:
     }
     body = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": "Opaque"}
     seen = t.view.own("Secret", t.names.config)
-    current = seen is not None and seen.annotations.get(DIGEST) == digest(t) and "k0s.yaml" in _keys(seen)
+    current = seen is not None and seen.annotations.get(DIGEST) == digest(t) and CONFIG_FILE in _keys(seen)
     return [Wanted(body=body, recipe=recipe(t), current=current)]
 
 
@@ -80,10 +90,20 @@ def _keys(seen: Observed) -> frozenset[str]:
 
 
 def problems(t: Tenant) -> list[Problem]:
-    """Why no config can be made: a database whose address is missing."""
-    kine = t.spec.storage.kine if t.spec.storage else None
+    """Why no config can be made: what k0s would refuse in the user's part."""
+    found = list(
+        config_problems(t.spec.k0s_config, version=t.version, storage=t.decisions.storage, address=t.decisions.address)
+    )
+    if t.decisions.exposed and (port := port_problem(hosted(t))) is not None:
+        found.append(port)
+    return found
+
+
+def missing(t: Tenant) -> list[Problem]:
+    """What the config waits for: the Secret with the database's address."""
+    kine = _kine(t)
     name = kine.data_source_secret_name if kine else None
-    if t.decisions.storage != "kine" or not name:
+    if not name:
         return []
     secret = dsn_secret(t)
     if secret is None:

@@ -16,8 +16,8 @@ from hosted_cp.hosting import authorities, config, etcd, scripts
 from hosted_cp.hosting.names import COMPONENT, selector
 from hosted_cp.hosting.tenant import API_PORT, KONNECTIVITY_PORT, Tenant
 from hosted_cp.hosting.wanted import Wanted
-from hosted_cp.k0s.command import controller_argv
-from hosted_cp.k0s.config import PROBE_FILE, k0s_leaf_life
+from hosted_cp.k0s.command import PENDING, controller_argv, pending_manifests
+from hosted_cp.k0s.config import PROBE_FILE, k0s_leaf_life, probes_by_http
 from hosted_cp.planning.conditions import rfc3339
 from hosted_cp.planning.observed import Observed
 
@@ -113,7 +113,15 @@ def pod_spec(t: Tenant) -> dict[str, Any]:
                     {"name": "pki", "mountPath": PKI_SOURCE, "readOnly": True},
                     {"name": data_volume(t), "mountPath": DATA},
                 ],
-                "env": [{"name": "TENANT_UID", "value": t.uid}],
+                "env": [
+                    {"name": "PENDING", "value": PENDING},
+                    {
+                        "name": "PENDING_MANIFESTS",
+                        "value": " ".join(
+                            pending_manifests(k0s_config=t.spec.k0s_config, flags=t.spec.control_plane_flags)
+                        ),
+                    },
+                ],
             }
         ],
         "containers": [
@@ -153,7 +161,9 @@ def pod_spec(t: Tenant) -> dict[str, Any]:
 def image_of(t: Tenant) -> str:
     """The image of the controllers: the user's repository, else the operator's, else the catalogue's; tag = version."""
     settings = t.view.settings
-    repository = t.spec.image or settings.k0s_image or settings.catalogue["k0s"]["image"]
+    usual = settings.catalogue["k0s"]["repository"]
+    # The schema writes the usual repository into every object, so it cannot mean that the user wants just that.
+    repository = t.spec.image if t.spec.image != usual else settings.k0s_image or usual
     return f"{repository}:{t.version.image_tag}"
 
 
@@ -208,7 +218,9 @@ def _resources(asked: Mapping[str, Any] | None) -> dict[str, Any]:
 
 def _probes(t: Tenant) -> dict[str, Any]:
     """The API server's own answers. Liveness leaves the store out: a restart heals no database."""
-    if t.version.probes_by_http:
+    ready: dict[str, Any]
+    alive: dict[str, Any]
+    if probes_by_http(t.spec.k0s_config, t.version):
         ready = {"httpGet": {"scheme": "HTTPS", "port": "api", "path": "/readyz"}}
         alive = {"httpGet": {"scheme": "HTTPS", "port": "api", "path": "/livez?exclude=etcd"}}
         often = 1

@@ -19,9 +19,7 @@ def plan(view: TenantView, blocked: Cause | None) -> Plan:
     if FINALIZER not in owner.finalizers or blocked is not None:
         return Plan()
     owned = view.owned
-    actions: list[Action] = [
-        Delete(ref=child.ref, uid=child.uid) for child in owned if not child.deleting
-    ]
+    actions: list[Action] = [Delete(ref=child.ref, uid=child.uid) for child in owned if not child.deleting]
     events: tuple[Event, ...] = ()
     if not owned:
         remaining = tuple(each for each in owner.finalizers if each != FINALIZER)

@@ -21,7 +21,9 @@ from hosted_cp.planning.observed import Observed
 def take_over(view: TenantView) -> Cause | None:
     """A running k0smotron looks after this tenant: its mark is on children that do not have ours."""
     theirs = [
-        str(child.ref) for child in view.children.values() if is_k0smotrons(child) and HASH_ANNOTATION not in child.annotations
+        str(child.ref)
+        for child in view.children.values()
+        if is_k0smotrons(child) and HASH_ANNOTATION not in child.annotations
     ]
     if not theirs:
         return None

@@ -1,6 +1,6 @@
 """The three kinds of patches that Kubernetes knows, with the meaning that its API server gives them.
 
-`json` is RFC 6902 (with negative indices, as the server allows them), `merge` is RFC 7386, `strategic` is Kubernetes'
+`json` is RFC 6902 (with negative indices and `replace` of what is not there, as the server has them), `merge` is RFC 7386, `strategic` is Kubernetes'
 strategic merge with the server's merge keys (`hosted_cp.planning.merge`) and its directives. The component tests apply
 the same patches here and by a real API server. Nothing that is passed in is changed.
 """
@@ -79,11 +79,7 @@ def _operate(document: Any, operation: Any) -> Any:
             _remove(document, path)
             return document
         case "replace":
-            _get(document, path)
-            if not path:
-                return copy.deepcopy(operation["value"])
-            _set(document, path, copy.deepcopy(operation["value"]))
-            return document
+            return _replace(document, path, copy.deepcopy(operation["value"]))
         case "move":
             value = _get(document, _pointer(operation, "from"))
             _remove(document, _pointer(operation, "from"))
@@ -141,10 +137,15 @@ def _add(document: Any, path: Sequence[str], value: Any) -> Any:
     return document
 
 
-def _set(document: Any, path: Sequence[str], value: Any) -> None:
+def _replace(document: Any, path: Sequence[str], value: Any) -> Any:
+    if not path:
+        return value
     parent = _get(document, path[:-1])
+    if not isinstance(parent, (dict, list)):
+        raise PatchError(f"nothing is at {_show(path)}")
     key: Any = _index(path[-1], len(parent), path) if isinstance(parent, list) else path[-1]
     parent[key] = value
+    return document
 
 
 def _remove(document: Any, path: Sequence[str]) -> None:

@@ -7,9 +7,11 @@ config -> etcd -> k0s. Whatever stands in the way stops the writes, never the st
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from datetime import datetime
 
+from hosted_cp.api import checks
+from hosted_cp.api.cluster import Network
+from hosted_cp.api.problems import Problem
 from hosted_cp.hosting import (
     authorities,
     budget,
@@ -28,10 +30,11 @@ from hosted_cp.hosting import (
 )
 from hosted_cp.hosting import status as reporting
 from hosted_cp.hosting.names import FINALIZER
-from hosted_cp.hosting.pods import Cause
 from hosted_cp.hosting.tenant import Tenant, tenant
 from hosted_cp.hosting.view import TenantView
 from hosted_cp.hosting.wanted import Wanted, settle
+from hosted_cp.k0s import versions
+from hosted_cp.k0s.command import flag_problems
 from hosted_cp.planning.actions import Action, Delete, PatchMetadata, Plan, Target
 
 #: The child objects, in the order in which they are written. A new one is a new module and a line here.
@@ -63,22 +66,44 @@ def plan(view: TenantView) -> Plan:
     t = tenant(view, view.spec)
     wanted = everything_wanted(t)
     patched, patch_problems = patches.apply_patches(t, wanted)
-    problems = [
-        *privileges.problems(t),
-        *patch_problems,
-        *authorities.problems(t),
-        *config.problems(t),
-    ]
+    problems = [*spec_problems(t), *patch_problems]
+    missing = [*authorities.problems(t), *config.missing(t)]
     in_the_way = lives.former_life(t) or lives.conflicts(t, wanted)
     actions: list[Action] = []
-    if in_the_way is None and not privileges.problems(t) and not patch_problems:
+    if in_the_way is None and not problems:
         actions = _finalizer(view) + _settle(t, patched) + _prune(t, patched)
     return Plan(
         actions=tuple(actions),
         probes=endpoint.probes(t),
         retry_after=_wake(t),
-        **reporting.report(t, in_the_way=in_the_way, problems=problems),
+        **reporting.report(t, in_the_way=in_the_way, problems=problems, missing=missing),
     )
+
+
+def spec_problems(t: Tenant) -> list[Problem]:
+    """What the spec asks for and cannot get, judged without a look at the world. While there is any, nothing is written."""
+    running = Network(
+        pod_cidr=t.former.podCIDR,
+        service_cidr=t.former.serviceCIDR,
+        cluster_domain=t.former.clusterDomain,
+        dual_stack=t.spec.network.dual_stack,
+        pod_cidr_v6=t.spec.network.pod_cidr_v6,
+        service_cidr_v6=t.spec.network.service_cidr_v6,
+    )
+    found = [
+        *checks.problems(
+            t.spec,
+            name=t.name,
+            old=running if t.former.version else None,
+            old_storage=t.former.storage,
+            support=versions.support_problem,
+        ),
+        *flag_problems(t.spec.control_plane_flags, version=t.version),
+        *config.problems(t),
+        *privileges.problems(t),
+    ]
+    unique = {str(problem): problem for problem in found}
+    return list(unique.values())
 
 
 def everything_wanted(t: Tenant) -> list[Wanted]:
@@ -133,20 +158,3 @@ def _wake(t: Tenant) -> float | None:
         moments.append(controllers.restart_at(t))
     due = [moment for moment in moments if moment is not None]
     return max(1.0, (min(due) - t.view.now).total_seconds()) if due else None
-
-
-def rendered(view: TenantView) -> list[Wanted]:
-    """Every object that would be created for this spec in an empty cluster, patches applied; for `hosted-cp render`.
-
-    Raises ValueError with the first problem if the spec is refused.
-    """
-    if view.spec is None or view.problems:
-        raise ValueError("; ".join(str(problem) for problem in view.problems))
-    t = tenant(view, view.spec)
-    patched, problems = patches.apply_patches(t, everything_wanted(t))
-    if problems:
-        raise ValueError("; ".join(str(problem) for problem in problems))
-    return [replace(each) for each in patched]
-
-
-__all__ = ["MODULES", "Cause", "everything_wanted", "plan", "rendered"]

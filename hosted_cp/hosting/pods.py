@@ -86,7 +86,8 @@ def _pod(pod: Observed) -> Cause | None:
     scheduled = _condition(pod, "PodScheduled")
     if scheduled.get("status") == "False":
         return Cause(
-            reason="PodUnschedulable", message=f"pod {name} cannot be scheduled: {scheduled.get('message', 'no reason given')}"
+            reason="PodUnschedulable",
+            message=f"pod {name} cannot be scheduled: {scheduled.get('message', 'no reason given')}",
         )
     return Cause(reason="PodStarting", message=f"pod {name} is starting", starting=True)
 

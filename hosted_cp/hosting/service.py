@@ -13,7 +13,6 @@ from hosted_cp.hosting.tenant import API_PORT, KONNECTIVITY_PORT, Tenant
 from hosted_cp.hosting.wanted import Wanted
 
 
-
 def wanted(t: Tenant) -> list[Wanted]:
     service = t.spec.service
     metadata = t.metadata(t.service_name, part="control-plane")

@@ -76,8 +76,11 @@ def of_problems(reason: str, problems: Sequence[Problem]) -> Cause:
     return Cause(reason=reason, message="; ".join(str(problem) for problem in problems))
 
 
-def report(t: Tenant, *, in_the_way: Cause | None, problems: Sequence[Problem]) -> Report:
-    """Status and Events of a tenant whose spec can be read."""
+def report(t: Tenant, *, in_the_way: Cause | None, problems: Sequence[Problem], missing: Sequence[Problem]) -> Report:
+    """Status and Events of a tenant whose spec can be read.
+
+    `problems` are the spec's, `missing` is what it needs from others: Secrets.
+    """
     live = controllers.seen(t)
     counted: dict[str, int] = {
         "replicas": _count(live, "replicas"),
@@ -99,7 +102,7 @@ def report(t: Tenant, *, in_the_way: Cause | None, problems: Sequence[Problem]) 
             "konnectivityPort": t.decisions.konnectivityPort,
         }
         status["externalAddress"] = t.decisions.address
-    cause = _cause(t, in_the_way=in_the_way, problems=problems)
+    cause = _cause(t, in_the_way=in_the_way, problems=problems, missing=missing)
     wanted = [
         _available(t, cause),
         _functional(t, cause),
@@ -107,27 +110,30 @@ def report(t: Tenant, *, in_the_way: Cause | None, problems: Sequence[Problem]) 
         _exposed(t),
         _up_to_date(t, live),
         _scaling(t, live),
-        _certificates_condition(t, problems),
+        _certificates_condition(t),
         _accepted(t, problems),
         *_address(t),
+        *([healthy] if (healthy := etcd.condition(t)) is not None else []),
         *_reachable(t),
     ]
     return _finish(t.view, status, wanted)
 
 
-def _cause(t: Tenant, *, in_the_way: Cause | None, problems: Sequence[Problem]) -> Cause | None:
+def _cause(
+    t: Tenant, *, in_the_way: Cause | None, problems: Sequence[Problem], missing: Sequence[Problem]
+) -> Cause | None:
     """The first thing that keeps the tenant from serving; None if it serves."""
     if in_the_way is not None:
         return in_the_way
     not_yet = unsupported.problems(t.spec)
     if not_yet:
         return of_problems("FieldNotSupported", not_yet)
+    if endpoint.serving(t) and endpoint.answered(t):
+        return None  # a refused change harms nothing: see SpecAccepted and ControlPlaneUpToDate
     if problems:
         return of_problems("SpecInvalid", problems)
-    if t.replicas < 1:
-        return Cause(reason="NoReplicas", message="spec.replicas is 0: no controller runs; set it to 1 or more")
-    if endpoint.serving(t) and endpoint.answered(t):
-        return None
+    if missing:
+        return of_problems("SecretsMissing", missing)
     if t.view.failure:
         return Cause(reason="WriteFailed", message=t.view.failure)
     if not t.decisions.exposed:
@@ -156,7 +162,9 @@ def _no_address(t: Tenant) -> Cause:
 def _pods(t: Tenant) -> Cause:
     mine = selector(t.name, "cluster")
     pods = [p for p in t.view.pods if all(p.labels.get(k) == v for k, v in mine.items())]
-    claims = [c for c in t.view.claims if c.ref.name.startswith(f"{controllers.data_volume(t)}-{t.names.control_plane}-")]
+    claims = [
+        c for c in t.view.claims if c.ref.name.startswith(f"{controllers.data_volume(t)}-{t.names.control_plane}-")
+    ]
     found = causes(pods, claims, t.view.storage_classes)
     dialled = t.view.finding("dial", "datasource")
     if dialled is not None and not dialled.ok:
@@ -171,10 +179,11 @@ def _pods(t: Tenant) -> Cause:
         said = f": {finding.message}" if finding else ""
         if not endpoint.reachable(t):
             return Cause(
-                reason="TenantNotReachable", message="the operator runs outside the cluster and cannot reach this tenant"
+                reason="TenantNotReachable",
+                message="the operator runs outside the cluster and cannot reach this tenant",
             )
         return Cause(reason="ControlPlaneStarting", message=f"the API server is being asked{said}", starting=True)
-    return found[0] if found else Cause(reason="ControlPlaneStarting", message="the control plane is starting", starting=True)
+    return Cause(reason="ControlPlaneStarting", message="the control plane is starting", starting=True)
 
 
 def _available(t: Tenant, cause: Cause | None) -> Condition:
@@ -197,7 +206,10 @@ def _kubeconfig(t: Tenant) -> Condition:
     if t.view.own("Secret", t.names.kubeconfig) is not None:
         return Condition(type="KubeconfigSecretAvailable", status="True", reason="Created")
     return Condition(
-        type="KubeconfigSecretAvailable", status="False", reason="WaitingForAddress", message="made when the address is known"
+        type="KubeconfigSecretAvailable",
+        status="False",
+        reason="WaitingForAddress",
+        message="made when the address is known",
     )
 
 
@@ -219,7 +231,10 @@ def _up_to_date(t: Tenant, live: Observed | None) -> Condition:
     if observed < live.generation or _count(live, "updatedReplicas") < t.replicas:
         done = _count(live, "updatedReplicas")
         return Condition(
-            type=kind, status="False", reason="NotAllReplicasUpToDate", message=f"{done} of {t.replicas} replicas are up to date"
+            type=kind,
+            status="False",
+            reason="NotAllReplicasUpToDate",
+            message=f"{done} of {t.replicas} replicas are up to date",
         )
     return Condition(type=kind, status="True", reason="AllReplicasUpToDate")
 
@@ -238,7 +253,7 @@ def _scaling(t: Tenant, live: Observed | None) -> Condition:
     return Condition(type=kind, status="True", reason=reason, message=f"{has} of {t.replicas} replicas exist{note}")
 
 
-def _certificates_condition(t: Tenant, problems: Sequence[Problem]) -> Condition:
+def _certificates_condition(t: Tenant) -> Condition:
     kind = "CertificatesAvailable"
     of_authorities = authorities.problems(t)
     if of_authorities:
@@ -250,9 +265,11 @@ def _certificates_condition(t: Tenant, problems: Sequence[Problem]) -> Condition
 
 
 def _accepted(t: Tenant, problems: Sequence[Problem]) -> Condition:
-    everything = [*unsupported.problems(t.spec), *problems, *t.refused]
+    everything = [*unsupported.problems(t.spec), *problems, *t.refused, *etcd.problems(t)]
     if everything:
-        reason = "FieldNotSupported" if unsupported.problems(t.spec) else "ChangeRefused" if t.refused else "SpecInvalid"
+        reason = (
+            "FieldNotSupported" if unsupported.problems(t.spec) else "ChangeRefused" if t.refused else "SpecInvalid"
+        )
         cause = of_problems(reason, everything)
         return Condition(type="SpecAccepted", status="False", reason=cause.reason, message=cause.message)
     return Condition(type="SpecAccepted", status="True", reason="Accepted")

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -45,6 +44,7 @@ class Decisions:
     etcdPrefix: str = ""
     podCIDR: str = ""
     serviceCIDR: str = ""
+    clusterDomain: str = ""
     keyAlgorithm: str = ""
 
     @property
@@ -63,7 +63,8 @@ class Decisions:
         except ValueError:
             return Decisions()
         known = {f.name: f for f in dataclasses.fields(Decisions)}
-        return Decisions(**{k: v for k, v in kept.items() if k in known and isinstance(v, type(known[k].default))})
+        values: dict[str, Any] = {k: v for k, v in kept.items() if k in known and type(v) is type(known[k].default)}
+        return Decisions(**values)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,7 +159,9 @@ def tenant(view: TenantView, spec: ClusterSpec) -> Tenant:
     drifted: list[Problem] = []
 
     version = _version(view, spec, former, refused)
-    asked = f"{spec.service.type}|{spec.external_address or ''}|{spec.service.api_port}|{spec.service.konnectivity_port}"
+    asked = (
+        f"{spec.service.type}|{spec.external_address or ''}|{spec.service.api_port}|{spec.service.konnectivity_port}"
+    )
     address, api_port, konnectivity_port = _exposure(view, spec, names)
     if former.exposed and former.asked == asked:
         drifted += _drift(spec, former, address, api_port)
@@ -169,7 +172,6 @@ def tenant(view: TenantView, spec: ClusterSpec) -> Tenant:
             former.asked, former.address, former.apiPort, former.konnectivityPort,
         )  # fmt: skip
 
-    network = ((spec.k0s_config or {}).get("spec") or {}).get("network") or {}
     storage = spec.storage_kind
     members = former.etcdMembers or (3 if spec.replicas > 1 else 1)
     decisions = Decisions(
@@ -181,8 +183,9 @@ def tenant(view: TenantView, spec: ClusterSpec) -> Tenant:
         storage=former.storage or storage,
         etcdMembers=members if storage == "etcd" else 0,
         etcdPrefix=former.etcdPrefix or (view.owner.ref.name if storage == "etcd" else ""),
-        podCIDR=former.podCIDR or network.get("podCIDR", "10.244.0.0/16"),
-        serviceCIDR=former.serviceCIDR or network.get("serviceCIDR", "10.96.0.0/12"),
+        podCIDR=former.podCIDR or spec.network.pod_cidr,
+        serviceCIDR=former.serviceCIDR or spec.network.service_cidr,
+        clusterDomain=former.clusterDomain or spec.network.cluster_domain,
         keyAlgorithm=former.keyAlgorithm or spec.key_algorithm,
     )
     return Tenant(
@@ -196,7 +199,7 @@ def _version(view: TenantView, spec: ClusterSpec, former: Decisions, refused: li
     if former.version and wanted != former.version:
         fault = versions.upgrade_problem(former.version, wanted)
         if fault:
-            refused.append(Problem(field="spec.version", fault=fault.fault, remedy=fault.remedy))
+            refused.append(fault)
             return former.version
     return wanted
 
@@ -240,4 +243,3 @@ def _drift(spec: ClusterSpec, former: Decisions, address: str, api_port: int) ->
             remedy="bring the old address back, or set spec.externalAddress to the new one and join the workers again",
         )
     ]
-

@@ -13,7 +13,8 @@ def problems(spec: ClusterSpec) -> list[Problem]:
         "spec.ingress": spec.ingress is not None,
         "spec.monitoring": spec.monitoring is not None and spec.monitoring.enabled,
         "spec.remoteHostCluster": spec.remote_host_cluster is not None,
-        "spec.storage.nats": spec.storage is not None and (spec.storage.nats is not None or spec.storage.type == "nats"),
+        "spec.storage.nats": spec.storage is not None
+        and (spec.storage.nats is not None or spec.storage.type == "nats"),
         "spec.storage.etcd.defragJob": etcd is not None and etcd.defrag_job is not None and etcd.defrag_job.enabled,
     }
     return [

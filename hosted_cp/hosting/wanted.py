@@ -48,7 +48,5 @@ def settle(wanted: Wanted, seen: Observed | None, *, owner_uid: str) -> Action |
     if seen is None:
         return Create(body=wanted.body, recipe=wanted.recipe)
     if not wanted.once and not wanted.current:
-        return Replace(
-            body=wanted.body, recipe=wanted.recipe, uid=seen.uid, resource_version=seen.resource_version
-        )
+        return Replace(body=wanted.body, recipe=wanted.recipe, uid=seen.uid, resource_version=seen.resource_version)
     return diff.metadata_patch(wanted.body, seen)

@@ -73,6 +73,11 @@ class Create:
     #: False for objects of the tenant that k0s owns from then on (`default/kubernetes` Endpoints): no hash, an
     #: existing one is success.
     ours: bool = True
+    #: For once-only material whose other half was lost in a crash (a tenant's bootstrap token): an existing object that
+    #: carries all labels of `body` is deleted, by the UID found, and made anew. One without them is a failure.
+    replaces: bool = False
+    #: Under this name the executor hands the data that it makes on to later recipes of the same plan ("": its own name).
+    material: str = ""
 
     @property
     def ref(self) -> Ref:
@@ -140,7 +145,8 @@ class Delete:
     """Delete exactly the object with this UID. One that is gone already is success."""
 
     ref: Ref
-    uid: str
+    #: None only in a tenant, of whose objects we keep no view, and only under a name that nobody else uses.
+    uid: str | None
     propagation: str = "Background"
     target: Target = Target.MANAGEMENT
     deadline: float = 20.0

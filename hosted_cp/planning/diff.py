@@ -160,8 +160,8 @@ def first_difference(wanted: Object, seen: Observed) -> str | None:
     frozen = _FROZEN.get((wanted["apiVersion"], wanted["kind"]), ())
     shape = shape_of(wanted)
     for key, value in wanted.items():
-        if key == "status" or (wanted["kind"] == "Secret" and key in ("data", "stringData")):
-            continue  # never in a plan, and of Secrets never in the cache
+        if key in ("apiVersion", "kind", "status") or (wanted["kind"] == "Secret" and key in ("data", "stringData")):
+            continue  # what it is (items of a list do not say), never in a plan, and of Secrets never in the cache
         if not seen.raw and key not in ("apiVersion", "kind", "metadata"):
             continue
         if key == "spec":

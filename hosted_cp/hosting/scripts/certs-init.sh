@@ -26,3 +26,11 @@ for file in ca.crt ca.key front-proxy-ca.crt front-proxy-ca.key sa.pub sa.key; d
     esac
     mv "$to/.$file.new" "$to/$file"
 done
+
+# An add-on whose folder is empty when k0s' applier looks is deleted from the tenant; k0s writes the real file over this.
+for manifest in $PENDING_MANIFESTS; do
+    file="/var/lib/k0s/manifests/$manifest"
+    [ -e "$file" ] && continue
+    mkdir -p "${file%/*}"
+    printf '%s' "$PENDING" >"$file"
+done
