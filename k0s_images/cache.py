@@ -60,11 +60,14 @@ def say(message: str) -> None:
     print(f"{time.strftime('%H:%M:%S')}  {message}", file=sys.stderr, flush=True)
 
 
-def cached(name: str, *inputs: str | bytes | Path, build: Callable[[Path], None], usually: str = "") -> Path:
+def cached(
+    name: str, *inputs: str | bytes | Path, build: Callable[[Path], None], usually: str = "", kept: float = 7 * 24 * 3600
+) -> Path:
     """The folder with the result of `build`, building it only if no entry for these inputs exists.
 
     `build` is given an empty folder to fill. `usually` tells people how long it takes ("6 min on two idle cores").
-    Two processes that want the same entry at once build it once. Older entries of the same name are kept for a week.
+    Two processes that want the same entry at once build it once. Older entries of the same name go when nobody
+    has asked for them for `kept` seconds (a week).
     """
     entry = root() / f"{name}-{digest(*inputs)}"
     if entry.is_dir():
@@ -86,14 +89,24 @@ def cached(name: str, *inputs: str | bytes | Path, build: Callable[[Path], None]
             shutil.rmtree(work, ignore_errors=True)
             raise
         say(f"built {name} in {time.monotonic() - begun:.0f} s")
-        _forget_old(name, keep=entry)
+        _forget_old(name, keep=entry, kept=kept)
     return entry
 
 
-def _forget_old(name: str, *, keep: Path) -> None:
-    for other in root().glob(f"{name}-" + "[0-9a-f]" * 16):
-        if other != keep and time.time() - other.stat().st_mtime > 7 * 24 * 3600:
-            shutil.rmtree(other, ignore_errors=True)
+def _forget_old(name: str, *, keep: Path, kept: float) -> None:
+    old = [other for other in root().glob(f"{name}-" + "[0-9a-f]" * 16) if other != keep and _idle(other) > kept]
+    # What builds that were killed left behind; no build takes a day.
+    killed = [work for work in root().glob(f".{name}-*") if work.is_dir() and _idle(work) > 24 * 3600]
+    for folder in [*old, *killed]:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _idle(folder: Path) -> float:
+    """Seconds since an entry was made or asked for; 0 if another process has just removed it."""
+    try:
+        return time.time() - folder.stat().st_mtime
+    except FileNotFoundError:
+        return 0
 
 
 def run(

@@ -109,7 +109,7 @@ def base() -> Path:
 
     def build(out: Path) -> None:
         mirror = os.environ.get("HOSTED_CP_DEBIAN_MIRROR")
-        with tempfile.TemporaryDirectory(prefix=".context-", dir=root()) as folder:
+        with tempfile.TemporaryDirectory(dir=out) as folder:
             run(["mmdebstrap", *_MMDEBSTRAP, _DEBIAN, Path(folder, "base.tar"), *([mirror] if mirror else [])])
             Path(folder, "Containerfile").write_text("FROM scratch\nADD base.tar /\n")
             buildah.build(Path(folder), name=f"{DOMAIN}/base:1", out=out / "image.tar", arguments={}, secrets={})
@@ -258,7 +258,7 @@ def build(recipe: Recipe) -> Path:
     def fill(out: Path) -> None:
         # The context lies in the cache, so that large files of the cache can be linked into it.
         with (
-            tempfile.TemporaryDirectory(prefix=".context-", dir=root()) as near,
+            tempfile.TemporaryDirectory(dir=out) as near,
             tempfile.TemporaryDirectory() as private,
         ):
             context = Path(near)
@@ -274,7 +274,8 @@ def build(recipe: Recipe) -> Path:
     inputs: list[str | Path] = [recipe.image, recipe.target, recipe.containerfile, _input(on) if on else "scratch"]
     for name, source in recipe.context.items():
         inputs += [name, _input(source)]
-    return cached(f"image-{recipe.entry}", *inputs, build=fill, usually=recipe.usually) / "image.tar"
+    # Old ones go soon: an image of 300 MB for every change of the code would fill the disk in a day of work.
+    return cached(f"image-{recipe.entry}", *inputs, build=fill, usually=recipe.usually, kept=3600) / "image.tar"
 
 
 def _input(source: Path | str) -> Path | str:

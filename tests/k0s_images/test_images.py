@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import configparser
+import os
 import stat
+import time
 from pathlib import Path
 
 import pytest
@@ -165,3 +167,18 @@ def test_pip_secrets_are_readable_by_us_only(tmp_path: Path, monkeypatch: pytest
     assert config["global"]["index-url"] == "https://user:word@mirror.test/simple"
     assert config["global"]["cert"] == "/run/secrets/pip-ca.crt"
     assert secrets["pip-ca"].read_text() == "certificates"
+
+
+def test_old_images_are_forgotten_soon_and_what_is_in_use_is_not(tmp_path: Path, built: list[dict[str, str]]) -> None:
+    def archive(text: str) -> Path:
+        return images.build(_recipe(tmp_path, text=text))
+
+    old, used = archive("old"), archive("used")
+    killed = cache.root() / ".image-x-1-killed"
+    killed.mkdir()
+    for folder, hours in ((old.parent, 2), (used.parent, 2), (killed, 30)):
+        os.utime(folder, times=(time.time() - hours * 3600,) * 2)
+    assert archive("used") == used
+    new = archive("new")
+    assert [used.exists(), new.exists(), old.exists(), killed.exists()] == [True, True, False, False]
+    assert len(built) == 3
