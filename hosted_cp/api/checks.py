@@ -141,7 +141,7 @@ def _k0s_config(spec: ClusterSpec) -> Iterator[Problem]:
         )
     if config.get("kind", "ClusterConfig") != "ClusterConfig":
         yield Problem(field="spec.k0sConfig.kind", fault="is not that of a k0s config", remedy="set ClusterConfig")
-    if not isinstance(config.get("spec", {}), Mapping):
+    if config.get("spec") is not None and not isinstance(config["spec"], Mapping):
         yield Problem(field="spec.k0sConfig.spec", fault="is no object", remedy="write an object, or leave it out")
 
 

@@ -293,8 +293,9 @@ def value_or(root: str, path: str, *, default: str) -> str:
     strings as unbounded, and refuses the rule.
     """
     steps = path.split(".")
-    prefixes = [".".join([root, *steps[: length + 1]]) for length in range(len(steps))]
-    return f"{' && '.join(f'has({each})' for each in prefixes)} ? {prefixes[-1]} : {default}"
+    *outer, last = [".".join([root, *steps[: length + 1]]) for length in range(len(steps))]
+    present = [f"has({each}) && {each} != null" for each in outer] + [f"has({last})"]
+    return f"{' && '.join(present)} ? {last} : {default}"
 
 
 def _fixed(path: str, *, default: str, what: str) -> Rule:

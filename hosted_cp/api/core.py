@@ -143,21 +143,23 @@ PersistentVolumeClaim: TypeAlias = Annotated[dict[str, Any], WithJsonSchema(PERS
 # --- the one part of k0s's ClusterConfig that the API server must understand ------------------------------------------
 
 _CIDR = {"type": "string", "maxLength": 64}
+# Server-side apply leaves null behind where the last known field of an object is taken out.
+_NULLABLE = {**_ANYTHING, "nullable": True}
 _NETWORK = {
-    **_ANYTHING,
+    **_NULLABLE,
     "properties": {
         "podCIDR": _CIDR,
         "serviceCIDR": _CIDR,
         "clusterDomain": {"type": "string", "maxLength": 253},
         "dualStack": {
-            **_ANYTHING,
+            **_NULLABLE,
             "properties": {"enabled": _BOOLEAN, "IPv6podCIDR": _CIDR, "IPv6serviceCIDR": _CIDR},
         },
     },
 }
 K0S_CONFIG = {
     **_ANYTHING,
-    "properties": {"spec": {**_ANYTHING, "properties": {"network": _NETWORK}}},
+    "properties": {"spec": {**_NULLABLE, "properties": {"network": _NETWORK}}},
 }
 
 K0sConfig: TypeAlias = Annotated[dict[str, Any], WithJsonSchema(K0S_CONFIG)]

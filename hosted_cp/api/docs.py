@@ -1,0 +1,184 @@
+"""`docs/kinds.md`: the reference of our kinds for users, made from the same models as the CRDs.
+
+python -m hosted_cp.api.docs                        # print it
+python -m hosted_cp.api.docs --write docs/kinds.md  # write it
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hosted_cp.api import core
+from hosted_cp.api.base import Kind
+from hosted_cp.api.crds import KINDS
+from hosted_cp.api.schema import openapi
+
+
+@dataclass(frozen=True, kw_only=True)
+class DroppedDefault:
+    """A default of k0smotron's schema that ours leaves out."""
+
+    field: str
+    default: str
+    instead: str
+    why: str
+
+
+DROPPED_DEFAULTS = (
+    DroppedDefault(
+        field="Cluster `spec.service.apiPort`",
+        default="`30443`",
+        instead="6443; for NodePort, a port that the management cluster allocates",
+        why="a second NodePort tenant in the same cluster could never be created",
+    ),
+    DroppedDefault(
+        field="Cluster `spec.service.konnectivityPort`",
+        default="`30132`",
+        instead="8132; for NodePort, a port that the management cluster allocates",
+        why="the same",
+    ),
+    DroppedDefault(
+        field="Cluster `spec.storage.etcd.image`",
+        default="`quay.io/k0sproject/etcd:v3.7.1`",
+        instead="the image of the catalogue of the operator's release",
+        why="a default in the schema is written into every stored object, so no tenant would ever get a fixed etcd",
+    ),
+    DroppedDefault(
+        field="JoinTokenRequest `spec.expiry`",
+        default="`0s`, which means never",
+        instead="one hour, also for `0s`",
+        why="a token that never expires is a password to the tenant that nobody remembers",
+    ),
+)
+
+#: Fields that are read and answered with the condition `FieldNotSupported`.
+NOT_YET = (
+    "spec.ingress", "spec.monitoring.enabled", "spec.remoteHostCluster", "spec.storage.nats",
+    "spec.storage.etcd.defragJob.enabled",
+)  # fmt: skip
+
+_CORE_TYPES: Mapping[str, Mapping[str, Any]] = {
+    "core `ResourceRequirements`": core.RESOURCES,
+    "core `TopologySpreadConstraint`": core.TOPOLOGY_SPREAD_CONSTRAINT,
+    "core `Volume`": core.VOLUME,
+    "core `PersistentVolumeClaim`": core.PERSISTENT_VOLUME_CLAIM,
+    "k0s `ClusterConfig`": core.K0S_CONFIG,
+}
+
+_INTRODUCTION = """\
+# The kinds
+
+Made by `make docs` from `hosted_cp/api`; do not edit.
+
+Group `k0smotron.io`, version `v1beta2`: fields, types, enums and defaults are those of k0smotron, so that its manifests
+apply unchanged. `kubectl explain cluster.spec` shows the same as this page. A field that is misspelt is refused by
+`kubectl apply`; what is wrong beyond that is named by the condition `Available`, with field, cause and remedy.
+"""
+
+
+def page() -> str:
+    """The whole page."""
+    parts = [_INTRODUCTION, _dropped(), _not_yet(), *(_kind(each) for each in KINDS)]
+    return "\n".join(parts)
+
+
+def _dropped() -> str:
+    rows = [f"| {each.field} | {each.default} | {each.instead} | {each.why} |" for each in DROPPED_DEFAULTS]
+    head = ["## Defaults that differ from k0smotron", "", "Four defaults of its schema are left out on purpose:", ""]
+    return "\n".join([*head, "| field | there | here, if unset | why |", "|---|---|---|---|", *rows, ""])
+
+
+def _not_yet() -> str:
+    fields = "\n".join(f"* `{each}`" for each in NOT_YET)
+    return (
+        "## Fields that are not acted on yet\n\nThey are never ignored in silence: a Cluster that sets one of them is "
+        f"not `Available`, with reason `FieldNotSupported`.\n\n{fields}\n"
+    )
+
+
+def _kind(kind: type[Kind]) -> str:
+    schema = openapi(kind)
+    names = ", ".join(f"`{each}`" for each in kind.short_names)
+    lines = [f"## {kind.__name__}", "", f"{schema['description']} Short name {names}; plural `{kind.plural}`."]
+    if kind.scale:
+        lines[-1] += " `kubectl scale` and autoscalers work on it."
+    if kind.spec_default is not None:
+        lines[-1] += f" Without any `spec` it reads as `{json.dumps(kind.spec_default)}`."
+    for part, title in (("spec", "spec"), ("status", "status (written by the operator)")):
+        lines += ["", f"### {kind.__name__} {title}", "", "| field | type | default | |", "|---|---|---|---|"]
+        lines += list(_rows(schema["properties"][part], part))
+    rules = list(_rules(schema["properties"]["spec"], "spec"))
+    if rules:
+        lines += ["", f"### {kind.__name__}: what the API server refuses", "", *rules]
+    return "\n".join([*lines, ""])
+
+
+def _rows(schema: Mapping[str, Any], path: str) -> Iterator[str]:
+    required = set(schema.get("required", ()))
+    for name, inner in schema.get("properties", {}).items():
+        field = f"{path}.{name}"
+        if name in core.VOLUME_SOURCES and path.startswith("spec.m"):
+            continue
+        text = [inner.get("description", "")]
+        if name in required and "default" not in inner:
+            text.insert(0, "**Required.**")
+        if "enum" in inner:
+            text.append("One of " + ", ".join(f"`{each}`" for each in inner["enum"]) + ".")
+        default = f"`{json.dumps(inner['default'])}`" if "default" in inner else ""
+        cells = (f"`{field}`", _type(inner), default, " ".join(each for each in text if each))
+        yield "| " + " | ".join(each.replace("|", "\\|") for each in cells) + " |"
+        if not _core_type(inner):
+            yield from _rows(inner, field)
+        if inner.get("type") == "array" and not _core_type(inner["items"]):
+            yield from _rows(inner["items"], f"{field}[]")
+
+
+def _core_type(schema: Mapping[str, Any]) -> str:
+    """Kubernetes' name of a core type, which its own reference describes; else ""."""
+    plain = {key: value for key, value in schema.items() if key != "description"}
+    return next((name for name, core_schema in _CORE_TYPES.items() if plain == core_schema), "")
+
+
+def _type(schema: Mapping[str, Any]) -> str:
+    if name := _core_type(schema):
+        return name
+    if schema.get("x-kubernetes-int-or-string"):
+        return "quantity" if "pattern" in schema else "integer or string"
+    if schema["type"] == "array":
+        return f"list of {_type(schema['items'])}"
+    if "additionalProperties" in schema:
+        return f"map of {_type(schema['additionalProperties'])}"
+    if schema.get("format") == "date-time":
+        return "time"
+    return str(schema["type"])
+
+
+def _rules(schema: Mapping[str, Any], path: str) -> Iterator[str]:
+    for rule in schema.get("x-kubernetes-validations", ()):
+        yield f"* `{path}{rule.get('fieldPath', '')}`: {rule['message']}."
+    for name, inner in schema.get("properties", {}).items():
+        yield from _rules(inner, f"{path}.{name}")
+        if inner.get("type") == "array":
+            yield from _rules(inner["items"], f"{path}.{name}[]")
+
+
+def main(arguments: list[str]) -> int:
+    """The command; see above."""
+    match arguments:
+        case []:
+            sys.stdout.write(page())
+        case ["--write", file]:
+            Path(file).write_text(page(), encoding="utf-8")
+        case _:
+            sys.stderr.write("usage: python -m hosted_cp.api.docs [--write FILE]\n")
+            return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
