@@ -33,7 +33,7 @@ _QUANTITIES = {"type": "object", "additionalProperties": QUANTITY}
 
 def _object(*required: str, **properties: Any) -> dict[str, Any]:
     made: dict[str, Any] = {"type": "object", "properties": properties}
-    return {**made, "required": list(required)} if required else made
+    return {**made, "required": sorted(required)} if required else made
 
 
 def _list(items: dict[str, Any], **extra: Any) -> dict[str, Any]:
