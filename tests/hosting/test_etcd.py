@@ -6,12 +6,13 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import kubernetes_validate
+import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
 
 from hosted_cp.hosting import etcd
 from hosted_cp.hosting.settings import Settings
 from hosted_cp.hosting.tenant import Tenant
+from tests.component.certificates import authority, leaf
 from tests.hosting.etcd_world import CATALOGUE, NAMES, UID, a_tenant, observed, stateful_set
 
 Spec = dict[str, Any]
@@ -295,8 +296,6 @@ def test_volumes_that_exist_keep_their_size_and_class() -> None:
 
 
 def test_a_peer_certificate_of_the_user_decides_who_is_a_peer() -> None:
-    from tests.component.certificates import authority, leaf
-
     pair = leaf(authority("mine"), "my-peer")
     brought = observed("Secret", "demo-etcd-peer", owner="", data={"tls.crt": pair.certificate, "tls.key": pair.key})
     assert "--peer-cert-allowed-cn=my-peer" in container(a_tenant(brought))["command"]
@@ -307,15 +306,11 @@ def test_a_peer_certificate_of_the_user_decides_who_is_a_peer() -> None:
 
 def test_endpoints_and_names() -> None:
     assert etcd.endpoints(a_tenant()) == ["https://kmc-demo-etcd:2379"]
-    assert etcd.endpoints(a_tenant(replicas=3)) == [
-        f"https://kmc-demo-etcd-{i}.kmc-demo-etcd:2379" for i in range(3)
-    ]
+    assert etcd.endpoints(a_tenant(replicas=3)) == [f"https://kmc-demo-etcd-{i}.kmc-demo-etcd:2379" for i in range(3)]
     dns_names, ip_addresses = etcd.server_names(a_tenant())
     assert ip_addresses == ["127.0.0.1"]
-    assert sorted(dns_names) == sorted(
-        ["localhost", "kmc-demo-etcd", "kmc-demo-etcd.tenants.svc", "kmc-demo-etcd.tenants.svc.cluster.local"]
-        + ["*.kmc-demo-etcd", "*.kmc-demo-etcd.tenants.svc", "*.kmc-demo-etcd.tenants.svc.cluster.local"]
-    )
+    service = ["kmc-demo-etcd", "kmc-demo-etcd.tenants.svc", "kmc-demo-etcd.tenants.svc.cluster.local"]
+    assert sorted(dns_names) == sorted(["localhost", *service, *(f"*.{name}" for name in service)])
 
 
 def test_a_tenant_with_another_store_has_no_etcd() -> None:

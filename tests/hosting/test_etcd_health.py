@@ -9,8 +9,14 @@ import pytest
 from hosted_cp.hosting import etcd, permit
 from hosted_cp.hosting.tenant import Tenant
 from tests.hosting.etcd_world import (
-    a_tenant, claim, permit_data, permit_secret, pod, refused_pod, stateful_set,
-)  # fmt: skip
+    a_tenant,
+    claim,
+    permit_data,
+    permit_secret,
+    pod,
+    refused_pod,
+    stateful_set,
+)
 
 
 def world(*, members: int = 3, bootstrapped: bool = True, **more: Any) -> Tenant:
@@ -88,7 +94,11 @@ def test_a_volume_that_kubernetes_lost() -> None:
 
 
 def test_an_image_that_cannot_be_pulled() -> None:
-    status = {"name": "permit", "image": "x", "state": {"waiting": {"reason": "ErrImagePull", "message": "no such tag"}}}
+    status = {
+        "name": "permit",
+        "image": "x",
+        "state": {"waiting": {"reason": "ErrImagePull", "message": "no such tag"}},
+    }
     pulling = pod(0, ready=False, status={"initContainerStatuses": [status]})
     cause = etcd.explain(world(members=1, bootstrapped=False, pods=[pulling]))
     assert cause is not None

@@ -13,8 +13,18 @@ from hosted_cp.planning.actions import Create, Replace
 from hosted_cp.planning.observed import Observed
 from hosted_cp.planning.recipes import MaterialError
 from tests.hosting.etcd_world import (
-    FORMER_UID, NAMES, UID, a_tenant, claim, inputs, observed, permit_data, permit_secret, pod, stateful_set,
-)  # fmt: skip
+    FORMER_UID,
+    NAMES,
+    UID,
+    a_tenant,
+    claim,
+    inputs,
+    observed,
+    permit_data,
+    permit_secret,
+    pod,
+    stateful_set,
+)
 
 
 def granted(*, members: int = 1) -> dict[str, bytes]:
@@ -163,7 +173,7 @@ def test_the_number_of_members_is_what_was_granted() -> None:
 
 def test_a_token_that_should_be_kept_and_is_gone_is_an_error_that_names_it() -> None:
     t = a_tenant(permit_secret(granted()), stateful_set(), pods=[pod(0)])
-    with pytest.raises(MaterialError, match="kmc-demo-etcd-permit.*cluster-token"):
+    with pytest.raises(MaterialError, match=r"kmc-demo-etcd-permit.*cluster-token"):
         permit.recipe(t).fulfil(inputs({NAMES.etcd_permit: {"bootstrapped": b"false"}}))
 
 

@@ -81,6 +81,7 @@ if ! has_data && ! { [ "$PERMIT_BOOTSTRAPPED" = false ] && [ "$grant" = new ]; }
 fi
 
 if [ "$recorded" != "$TENANT_UID" ]; then
+    rm -f "$marker.new"
     printf '%s\n' "$TENANT_UID" >"$marker.new"
     sync "$marker.new"
     mv "$marker.new" "$marker"
