@@ -13,13 +13,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from e2e.lab.cluster import Lab, down, status, up
+    from e2e.lab.cluster import Lab, down, existing, status, up
     from e2e.lab.edge import Edge
 
-__all__ = ["Edge", "Lab", "down", "status", "up"]
+__all__ = ["Edge", "Lab", "down", "existing", "status", "up"]
 
-_HOMES = {"Edge": "e2e.lab.edge", "Lab": "e2e.lab.cluster", "down": "e2e.lab.cluster", "status": "e2e.lab.cluster",
-          "up": "e2e.lab.cluster"}  # fmt: skip
+_CLUSTER, _EDGE = "e2e.lab.cluster", "e2e.lab.edge"
+_HOMES = {"Edge": _EDGE, "Lab": _CLUSTER, "down": _CLUSTER, "existing": _CLUSTER, "status": _CLUSTER, "up": _CLUSTER}
 
 
 def __getattr__(name: str) -> Any:

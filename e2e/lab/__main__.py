@@ -30,6 +30,7 @@ def main(arguments: list[str]) -> int:
     # Only now: `preflight` runs without the environment that everything else needs.
     from e2e.lab import cluster, edge
     from e2e.lab.network import LabError
+    from k0s_images.cache import BuildError
 
     try:
         if chosen.command == "up":
@@ -45,7 +46,7 @@ def main(arguments: list[str]) -> int:
             print(edge.add(cluster.existing(chosen.name), chosen.edge).address)
         else:
             edge.remove(cluster.existing(chosen.name), chosen.edge)
-    except LabError as error:
+    except (LabError, BuildError) as error:
         print(f"lab {chosen.name}: {error}", file=sys.stderr)
         return 1
     return 0

@@ -62,12 +62,15 @@ def make(name: str) -> None:
     for point in points:
         folder = point
         for part in Path(name).parts:
-            if unified:
-                _delegate(folder)
-            folder = folder / part
-            folder.mkdir(exist_ok=True)
-            if not unified:
-                _inherit_cpuset(folder)
+            try:
+                if unified:
+                    _delegate(folder)
+                folder = folder / part
+                folder.mkdir(exist_ok=True)
+                if not unified:
+                    _inherit_cpuset(folder)
+            except OSError as error:
+                raise LabError(f"the cgroup {folder} cannot be made: {error}; cgroups have to be writable") from error
 
 
 def _inherit_cpuset(folder: Path) -> None:

@@ -11,7 +11,6 @@ import fcntl
 import json
 import os
 import shutil
-import sys
 import tarfile
 import time
 from collections.abc import Iterator, Mapping
@@ -22,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from e2e.lab import archive, cgroups, client, components, machine, manifests, netns, pki, processes, state
 from e2e.lab.network import Addresses, LabError, addresses, check_name, choose_block
-from e2e.lab.processes import Place, call, clean_environment
+from e2e.lab.processes import Place, call
 from e2e.lab.programs import Programs, programs
 from e2e.lab.state import Journal, State, Thing, boot_id
 from k0s_images import cache
@@ -110,7 +109,8 @@ def up(name: str = "demo") -> Lab:
         pki.create(folder / "pki", addresses=lab.addresses, node=lab.node_name)
         _ground(journal, lab)
         components.start_storage_and_api(journal, lab)
-        _node_machine(journal, lab)
+        components.ensure_node_machine(journal, lab)
+        _load_pause(lab)
         admin = lab.client()
         client.wait_until_ready(admin, seconds=120, going=lambda: processes.require(journal, "etcd", "kube-apiserver"))
         say(f"lab {name}: API server ready after {time.monotonic() - begun:.1f} s")
@@ -184,16 +184,7 @@ def _ground(journal: Journal, lab: Lab) -> None:
     netns.ensure_machine_link(journal, lab.addresses, fresh=fresh)
 
 
-_NODE_PROCESSES = ("node", "containerd", "kubelet", "kube-proxy")
-
-
-def _node_machine(journal: Journal, lab: Lab) -> None:
-    """The node's mounts, and containerd with the pause image. Started afresh, all of it, if any of it is missing."""
-    if not all(processes.is_running(journal, each) for each in ("node", "containerd")):
-        for each in _NODE_PROCESSES:
-            cgroups.kill(processes.cgroup_of(journal, each))
-        cgroups.kill(components.pods_cgroup(lab))
-        components.start_node_machine(journal, lab)
+def _load_pause(lab: Lab) -> None:
     out = lab.folder / "node" / "pause.tar"
     archive.docker_archive(out, machine.PAUSE_IMAGE, files={"/pause": lab.programs.pause}, command=["/pause"])
     load_images(lab, {machine.PAUSE_IMAGE: out})
@@ -297,7 +288,7 @@ def existing(name: str = "demo") -> Lab:
 
 
 def status(name: str = "demo") -> dict[str, Any]:
-    """What there is of the lab: addresses, processes with pids and memory, edge machines. Empty if there is none."""
+    """What there is of the lab: addresses, processes (id, or null for one that ended), edge machines; or nothing."""
     folder = folder_of(name)
     known = state.read(folder)
     if known is None:
@@ -310,9 +301,3 @@ def status(name: str = "demo") -> dict[str, Any]:
         "networks": {"balancers": str(plan.balancers), "pods": str(plan.pods), "services": str(plan.services)},
         "processes": running, "edges": {edge: str(netns.edge_address(plan, number)) for edge, number in known.edges},
     }  # fmt: skip
-
-
-def python() -> tuple[list[str], dict[str, str]]:
-    """How to run one of our own modules as a process of the lab: its first words, and its environment."""
-    checkout = str(Path(__file__).parents[2])
-    return [sys.executable, "-m"], {**clean_environment(), "PYTHONPATH": checkout, "PYTHONDONTWRITEBYTECODE": "1"}

@@ -6,11 +6,12 @@ repeated.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from e2e.lab import machine, manifests, netns, processes
+from e2e.lab import cgroups, machine, manifests, netns, processes
 from e2e.lab.processes import Place, Ready
 from e2e.lab.programs import system_program
 from e2e.lab.state import Journal
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 #: Every process of the management cluster.
 ALL = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "node", "containerd", "kubelet",
        "kube-proxy", "coredns", "cloud")  # fmt: skip
+_CLOUD = Path(__file__).parent / "cloud.py"
 _FAST_CLIENT = ("--kube-api-qps=300", "--kube-api-burst=600")
 
 
@@ -33,9 +35,14 @@ def pods_cgroup(lab: Lab) -> str:
     return f"{processes.root_cgroup(lab.name)}/node"
 
 
-def _start(journal: Journal, name: str, argv: Sequence[str | Path], *, place: Place) -> None:
-    if not processes.is_running(journal, name):
-        processes.start(journal, name, argv, place=place)
+def _start(
+    journal: Journal, name: str, argv: Sequence[str | Path], *, place: Place, inputs: Sequence[str] = (),
+    env: Mapping[str, str] | None = None, ready: bool = False,
+) -> None:  # fmt: skip
+    """Start a process, unless it runs already with the same command line and the same `inputs` (its files' texts)."""
+    if not processes.is_current(journal, name, argv, inputs):
+        signal = Ready(journal.folder, name) if ready else None
+        processes.start(journal, name, argv, place=place, inputs=inputs, env=env, ready=signal)
 
 
 def start_storage_and_api(journal: Journal, lab: Lab) -> None:
@@ -89,25 +96,30 @@ def start_controllers(journal: Journal, lab: Lab) -> None:
     _start(journal, "kube-scheduler", [bin_dir / "kube-scheduler", *clients("scheduler")], place=place)
 
 
-def start_node_machine(journal: Journal, lab: Lab) -> None:
-    """The node's mount namespace and its containerd."""
+def ensure_node_machine(journal: Journal, lab: Lab) -> None:
+    """The node's mount namespace and its containerd. If one is missing or outdated, the whole node starts afresh."""
     folder = lab.folder / "node"
     binds = {
         folder / "kubelet": "/var/lib/kubelet",  # hard-coded in parts of the kubelet
         folder / "pod-logs": "/var/log/pods",
         folder / "container-logs": "/var/log/containers",
     }
-    place = machine.make_private(
-        journal, "node", netns=str(netns.namespace_file(lab.folder, "node")), folder=folder, covered=["/var"],
-        binds=binds,
-        pause=lab.programs.pause,
-    )  # fmt: skip
+    pause, runc = lab.programs.pause, system_program("runc", package="runc")
+    script = machine.mount_script(lab=lab.folder, folder=folder, covered=["/var"], binds=binds, pause=pause)
+    config, run = folder / "containerd.toml", lab.folder / "run"
+    text = machine.containerd_config(data=folder / "containerd", run=run, conf_dir=str(folder / "cni"), runc=runc)
+    if machine.is_private(journal, "node", folder=folder, script=script) and machine.has_containerd(
+        journal, "containerd", programs=lab.programs, config=config, text=text
+    ):
+        return
+    for each in ("node", "containerd", "kubelet", "kube-proxy"):
+        cgroups.kill(processes.cgroup_of(journal, each))
+    cgroups.kill(pods_cgroup(lab))
+    network = str(netns.namespace_file(lab.folder, "node"))
+    place = machine.make_private(journal, "node", netns=network, folder=folder, script=script)
     (folder / "cni").mkdir(exist_ok=True)
     (folder / "cni" / "10-lab.conflist").write_text(machine.cni_config(pods=lab.addresses.pods, masquerade=False))
-    config = folder / "containerd.toml"
-    runc = system_program("runc", package="runc")
-    config.write_text(machine.containerd_config(
-        data=folder / "containerd", run=lab.folder / "run", conf_dir=str(folder / "cni"), runc=runc))  # fmt: skip
+    config.write_text(text)
     machine.start_containerd(journal, "containerd", programs=lab.programs, config=config, where=place)
 
 
@@ -116,15 +128,16 @@ def start_node(journal: Journal, lab: Lab) -> None:
     pki, bin_dir, folder, place = lab.folder / "pki", lab.programs.kubernetes, lab.folder / "node", lab.node
     resolv = folder / "resolv.conf"
     resolv.write_text(f"nameserver {lab.addresses.node}\n")
-    config = folder / "kubelet.yaml"
-    config.write_text(machine.kubelet_config(
-        cgroup_root=machine.make_cgroup_root(pods_cgroup(lab)), socket=lab.folder / "run" / "containerd.sock", pki=pki,
-        dns=lab.addresses.dns, resolv_conf=resolv, pods=lab.addresses.pods))  # fmt: skip
+    config, socket = folder / "kubelet.yaml", lab.folder / "run" / "containerd.sock"
+    text = machine.kubelet_config(
+        cgroup_root=machine.make_cgroup_root(pods_cgroup(lab)), socket=socket, pki=pki, dns=lab.addresses.dns,
+        resolv_conf=resolv, pods=lab.addresses.pods,
+    )  # fmt: skip
+    config.write_text(text)
     _start(journal, "kubelet", [
         bin_dir / "kubelet", f"--config={config}", f"--kubeconfig={pki}/kubelet.kubeconfig",
-        f"--node-ip={lab.addresses.node}",
-        f"--hostname-override={lab.node_name}",
-    ], place=place)  # fmt: skip
+        f"--node-ip={lab.addresses.node}", f"--hostname-override={lab.node_name}",
+    ], place=place, inputs=[text])  # fmt: skip
     _start(journal, "kube-proxy", [
         bin_dir / "kube-proxy", f"--kubeconfig={pki}/kube-proxy.kubeconfig", "--proxy-mode=iptables",
         f"--hostname-override={lab.node_name}", f"--cluster-cidr={lab.addresses.pods}",
@@ -137,17 +150,13 @@ def start_node(journal: Journal, lab: Lab) -> None:
 
 def start_services(journal: Journal, lab: Lab) -> None:
     """What a provider's cluster has besides Kubernetes itself: DNS, storage and LoadBalancer addresses."""
-    from e2e.lab.cluster import python
-
     place = _node_network(lab)
     corefile = lab.folder / "Corefile"
-    corefile.write_text(
-        manifests.corefile(server=lab.addresses.node, kubeconfig=f"{lab.folder}/pki/coredns.kubeconfig")
-    )
-    _start(journal, "coredns", [lab.programs.coredns, "-conf", corefile], place=place)
-    if not processes.is_running(journal, "cloud"):
-        words, environment = python()
-        processes.start(journal, "cloud", [
-            *words, "e2e.lab.cloud", "--kubeconfig", lab.folder / "pki" / "cloud.kubeconfig",
-            "--volumes", lab.folder / "volumes", "--pool", str(lab.addresses.balancers),
-        ], place=place, env=environment, ready=Ready(lab.folder, "cloud"))  # fmt: skip
+    text = manifests.corefile(server=lab.addresses.node, kubeconfig=f"{lab.folder}/pki/coredns.kubeconfig")
+    corefile.write_text(text)
+    _start(journal, "coredns", [lab.programs.coredns, "-conf", corefile], place=place, inputs=[text])
+    _start(journal, "cloud", [
+        sys.executable, "-m", "e2e.lab.cloud", "--kubeconfig", lab.folder / "pki" / "cloud.kubeconfig",
+        "--volumes", lab.folder / "volumes", "--pool", str(lab.addresses.balancers),
+    ], place=place, inputs=[_CLOUD.read_text()], ready=True,
+       env={"PYTHONPATH": str(_CLOUD.parents[2]), "PYTHONDONTWRITEBYTECODE": "1"})  # fmt: skip

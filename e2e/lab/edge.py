@@ -150,9 +150,10 @@ def add(lab: Lab, name: str, *, services: IPv4Network = TENANT_SERVICES) -> Edge
             ):
                 cgroups.kill(each)
         netns.ensure_edge_link(lab.folder, lab.addresses, name=name, number=number, foreign=[services], fresh=fresh)
-        if not processes.is_running(journal, holder_name):
+        script = _mount_script(lab, folder)
+        if not machine.is_private(journal, holder_name, folder=folder, script=script):
             _stop(journal, name, cgroup)
-            _make_machine(journal, name=name, folder=folder, lab=lab)
+            _make_machine(journal, name=name, folder=folder, lab=lab, script=script)
             say(f"lab {lab.name}: edge machine {name} at {netns.edge_address(lab.addresses, number)}")
         holder = journal.process(holder_name)
         if holder is None:
@@ -175,17 +176,20 @@ def _free_number(journal: Journal) -> int:
     return free
 
 
-def _make_machine(journal: Journal, *, name: str, folder: Path, lab: Lab) -> None:
+def _mount_script(lab: Lab, folder: Path) -> str:
     binds = {
         folder / "k0s": "/var/lib/k0s",
         folder / "kubelet": "/var/lib/kubelet",
         folder / "pod-logs": "/var/log/pods",
         folder / "container-logs": "/var/log/containers",
     }
-    place = machine.make_private(
-        journal, f"edge-{name}", netns=str(netns.namespace_file(lab.folder, f"edge-{name}")), folder=folder,
-        covered=["/var", "/etc"], binds=binds, pause=lab.programs.pause,
-    )  # fmt: skip
+    pause = lab.programs.pause
+    return machine.mount_script(lab=lab.folder, folder=folder, covered=["/var", "/etc"], binds=binds, pause=pause)
+
+
+def _make_machine(journal: Journal, *, name: str, folder: Path, lab: Lab, script: str) -> None:
+    network = str(netns.namespace_file(lab.folder, f"edge-{name}"))
+    place = machine.make_private(journal, f"edge-{name}", netns=network, folder=folder, script=script)
     files = {
         "/etc/hosts": f"127.0.0.1 localhost\n127.0.1.1 {name}\n",
         "/etc/hostname": f"{name}\n",

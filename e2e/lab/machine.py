@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 
 from e2e.lab import cgroups
-from e2e.lab.processes import Place, Ready, start
+from e2e.lab.processes import Place, Ready, is_current, start
 from e2e.lab.programs import Programs
 from e2e.lab.state import Journal, Process
 
@@ -70,26 +70,22 @@ def mount_script(*, lab: Path, folder: Path, covered: Sequence[str], binds: Mapp
     return "\n".join([*lines, f"exec {q(str(pause))}", ""])
 
 
-def make_private(
-    journal: Journal,
-    name: str,
-    *,
-    netns: str,
-    folder: Path,
-    covered: Sequence[str],
-    binds: Mapping[Path, str],
-    pause: Path,
-) -> Place:
+def make_private(journal: Journal, name: str, *, netns: str, folder: Path, script: str) -> Place:
     """A fresh mount namespace, held by the process `name`; returns how to get there, together with the network."""
     folder.mkdir(parents=True, exist_ok=True)
-    script = folder / "mounts.sh"
-    script.write_text(mount_script(lab=journal.folder, folder=folder, covered=covered, binds=binds, pause=pause))
-    holder = start(
-        journal, name, ["unshare", "--mount", "--propagation", "unchanged", "/bin/sh", script],
-        place=Place(netns=netns),
-        ready=Ready(journal.folder, name),
-    )  # fmt: skip
+    (folder / "mounts.sh").write_text(script)
+    holder = start(journal, name, _holder(folder), place=Place(netns=netns), inputs=[script],
+                   ready=Ready(journal.folder, name))  # fmt: skip
     return place(netns=netns, holder=holder)
+
+
+def is_private(journal: Journal, name: str, *, folder: Path, script: str) -> bool:
+    """Whether the mount namespace is there, made by this very script."""
+    return is_current(journal, name, _holder(folder), [script])
+
+
+def _holder(folder: Path) -> list[str | Path]:
+    return ["unshare", "--mount", "--propagation", "unchanged", "/bin/sh", folder / "mounts.sh"]
 
 
 def place(*, netns: str, holder: Process) -> Place:
@@ -185,8 +181,17 @@ def kubelet_config(
 def start_containerd(journal: Journal, name: str, *, programs: Programs, config: Path, where: Place) -> None:
     """Start containerd; returns when it answers."""
     path = f"{programs.shim.parent}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-    start(journal, name, [programs.containerd, "--config", config], place=where, env={"PATH": path},
+    start(journal, name, _containerd(programs, config), place=where, env={"PATH": path}, inputs=[config.read_text()],
           ready=Ready(journal.folder, name))  # fmt: skip
+
+
+def has_containerd(journal: Journal, name: str, *, programs: Programs, config: Path, text: str) -> bool:
+    """Whether containerd runs with this configuration."""
+    return is_current(journal, name, _containerd(programs, config), [text])
+
+
+def _containerd(programs: Programs, config: Path) -> list[str | Path]:
+    return [programs.containerd, "--config", config]
 
 
 def make_cgroup_root(name: str) -> str:

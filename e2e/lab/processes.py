@@ -16,6 +16,7 @@ from pathlib import Path
 from e2e.lab import cgroups
 from e2e.lab.network import LabError
 from e2e.lab.state import Journal, Process, boot_id
+from k0s_images.cache import digest
 
 # The shell enters the cgroups before anything of ours runs, and leaves the program behind as an orphan, so that it does
 # not end with us and leaves no zombie. In a shell without job control a background child does not lead a process
@@ -72,6 +73,17 @@ def is_running(journal: Journal, name: str) -> bool:
     return journal.state.boot == boot_id() and alive(journal.process(name))
 
 
+def made_of(argv: Sequence[str | Path], inputs: Sequence[str] = ()) -> str:
+    """What a process is told apart by: its command line, and the texts of files that this names."""
+    return digest("\0".join(map(str, argv)), *inputs)
+
+
+def is_current(journal: Journal, name: str, argv: Sequence[str | Path], inputs: Sequence[str] = ()) -> bool:
+    """Whether the process runs and was started with this very command line and configuration."""
+    process = journal.process(name)
+    return process is not None and process.made_of == made_of(argv, inputs) and is_running(journal, name)
+
+
 def require(journal: Journal, *names: str) -> None:
     """`LabError` with the end of its log for the first of these processes that does not run."""
     for name in names:
@@ -90,18 +102,18 @@ def root_cgroup(lab: str) -> str:
 
 
 def start(
-    journal: Journal, name: str, argv: Sequence[str | Path], *, place: Place | None = None, env: Mapping[str,
-    str] | None = None,
-    ready: Ready | None = None, log: Path | None = None,
+    journal: Journal, name: str, argv: Sequence[str | Path], *, place: Place | None = None,
+    env: Mapping[str, str] | None = None, inputs: Sequence[str] = (), ready: Ready | None = None,
 ) -> Process:  # fmt: skip
     """Start a process that outlives us, in a cgroup of its own; anything left of an earlier one is killed first.
 
-    With `ready`, returns when the process has said that it is, and raises `LabError` if it ends before.
+    `inputs` are the texts of files that the command line names (see `is_current`). With `ready`, returns when the
+    process has said that it is, and raises `LabError` if it ends before.
     """
     group = cgroup_of(journal, name)
     cgroups.make(group)
     cgroups.kill(group)
-    log = log or log_file(journal.folder, name)
+    log = log_file(journal.folder, name)
     log.parent.mkdir(parents=True, exist_ok=True)
     words = [*(place or Place()).enter(), *map(str, argv)]
     entrances = " ".join(map(str, cgroups.entrances(group)))
@@ -113,7 +125,7 @@ def start(
     if launched.returncode:
         raise LabError(f"{name} cannot be started: {launched.stderr.strip()}")
     pid = int(launched.stdout)
-    process = Process(name=name, pid=pid, born=born(pid) or 0)
+    process = Process(name=name, pid=pid, born=born(pid) or 0, made_of=made_of(argv, inputs))
     journal.started(process)
     if ready:
         ready.wait(process, log=log)

@@ -44,6 +44,8 @@ class Process:
     name: str
     pid: int
     born: int
+    made_of: str = ""
+    """Digest of its command line and configuration: another one means that it has to be started anew."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -140,4 +140,9 @@ def test_a_worker_joins_from_an_edge_machine_and_its_pods_answer(
     assert _eventually(lambda: tenant("logs", "hello"), seconds=60) == "said at the edge\n"
     record_testsuite_property("logs-through-konnectivity", round(time.monotonic() - begun, 1))
     assert "uid=65534" in tenant("exec", "hello", "--", "id")
+    machine.stop()
+    machine.run_worker(k0s, token)
+    again = "--for=jsonpath={.status.containerStatuses[0].restartCount}=1"
+    tenant("wait", again, "pod/hello", "--timeout=60s")
+    tenant("wait", "--for=condition=Ready", "pod/hello", "--timeout=30s")
     assert str(machine.address) in tenant("get", "node", "worker", "-o", "jsonpath={.status.addresses}")
