@@ -34,7 +34,8 @@ def explain(t: Tenant) -> Cause | None:
     serving = sum(1 for pod in pods.values() if ready(pod))
     if serving == count:
         return None
-    hard = [c for c in causes(pods.values(), claims.values(), t.view.storage_classes) if not c.starting]
+    found = causes(pods.values(), claims.values(), t.view.storage_classes, image_fields="spec.storage.etcd.image")
+    hard = [cause for cause in found if not cause.starting]
     if hard:
         return _with_quorum(t, hard[0], pods)
     if permit.is_bootstrapped(t):

@@ -31,11 +31,20 @@ def ready(pod: Observed) -> bool:
     return _condition(pod, "Ready").get("status") == "True" and not pod.deleting
 
 
-def causes(pods: Iterable[Observed], claims: Iterable[Observed], storage_classes: frozenset[str] | None) -> list[Cause]:
-    """One cause for each pod and claim that is in trouble, the hardest first. `storage_classes`: None if not known."""
+def causes(
+    pods: Iterable[Observed],
+    claims: Iterable[Observed],
+    storage_classes: frozenset[str] | None,
+    *,
+    image_fields: str = "spec.image and spec.version",
+) -> list[Cause]:
+    """One cause for each pod and claim that is in trouble, the hardest first. `storage_classes`: None if not known.
+
+    `image_fields` is what decides about the image, for the remedy.
+    """
     found = [cause for claim in claims if (cause := _claim(claim, storage_classes)) is not None]
     for pod in sorted(pods, key=lambda each: each.ref.name):
-        if not ready(pod) and (cause := _pod(pod)) is not None:
+        if not ready(pod) and (cause := _pod(pod, image_fields)) is not None:
             found.append(cause)
     return sorted(found, key=lambda cause: cause.starting)
 
@@ -62,7 +71,7 @@ def _known(storage_classes: frozenset[str]) -> str:
     return f" ({', '.join(sorted(storage_classes)[:5])})" if storage_classes else ""
 
 
-def _pod(pod: Observed) -> Cause | None:
+def _pod(pod: Observed, image_fields: str) -> Cause | None:
     name = pod.ref.name
     for status in _container_statuses(pod):
         waiting = status.get("state", {}).get("waiting", {})
@@ -71,7 +80,7 @@ def _pod(pod: Observed) -> Cause | None:
             return Cause(
                 reason="ImageCannotBePulled",
                 message=f"pod {name}: image {status.get('image')} cannot be pulled: {waiting.get('message', reason)};"
-                " correct spec.image and spec.version, or make the image available to the nodes",
+                f" correct {image_fields}, or make the image available to the nodes",
             )
         if reason in ("CreateContainerConfigError", "CreateContainerError", "RunContainerError"):
             return Cause(reason="PodCannotStart", message=f"pod {name}: {waiting.get('message', reason)}")

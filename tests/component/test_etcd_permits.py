@@ -107,7 +107,7 @@ def test_no_start_order_loses_a_write(again: World, lost: int, order: tuple[int,
     others = [ordinal for ordinal in order if ordinal != lost]
     name = f"{NAMES.etcd}-{lost}"
     assert refusals.pop(lost).startswith(
-        f"EtcdMemberLostVolume: volume claim etcd-data-{name} is empty, but {name} is a member of an etcd that has served"
+        f"EtcdMemberLostVolume: volume claim etcd-data-{name} is empty, but {name} is a member of an etcd that has"
     )
     assert refusals == dict.fromkeys(others, "")
     again.await_ready(*others)

@@ -103,6 +103,7 @@ def test_an_image_that_cannot_be_pulled() -> None:
     cause = etcd.explain(world(members=1, bootstrapped=False, pods=[pulling]))
     assert cause is not None
     assert cause.reason == "ImageCannotBePulled"
+    assert "correct spec.storage.etcd.image," in cause.message
     assert not cause.starting
 
 
