@@ -7,7 +7,8 @@ docs on CustomResourceDefinitions). What it needs beyond is given by `json_schem
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pydantic import BaseModel
@@ -52,6 +53,35 @@ def openapi(kind: type[Kind]) -> dict[str, Any]:
             **parts,
         },
     }
+
+
+def unknown_fields(kind: type[Kind], body: Mapping[str, Any]) -> tuple[str, ...]:
+    """Paths in `spec` that the schema does not know: what a strict client refuses, and the API server would drop.
+
+    For objects that never met an API server (`hosted-cp render`).
+    """
+    schema = _cached(kind)["properties"]["spec"]
+    return tuple(_unknown(body.get("spec"), schema, "spec"))
+
+
+@functools.cache
+def _cached(kind: type[Kind]) -> Mapping[str, Any]:
+    return openapi(kind)
+
+
+def _unknown(value: object, schema: Mapping[str, Any], path: str) -> Iterator[str]:
+    if isinstance(value, list) and "items" in schema:
+        for index, each in enumerate(value):
+            yield from _unknown(each, schema["items"], f"{path}[{index}]")
+    if not isinstance(value, Mapping):
+        return
+    for name, each in value.items():
+        if name in schema.get("properties", {}):
+            yield from _unknown(each, schema["properties"][name], f"{path}.{name}")
+        elif "additionalProperties" in schema:
+            yield from _unknown(each, schema["additionalProperties"], f"{path}.{name}")
+        elif schema.get("type") == "object" and not schema.get("x-kubernetes-preserve-unknown-fields"):
+            yield f"{path}.{name}"
 
 
 def _field(kind: type[Kind], name: str) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from hosted_cp.api.cluster import Cluster, ClusterSpec, parse_cluster
 from hosted_cp.api.join_token_request import JoinTokenRequestSpec, parse_join_token_request
-from hosted_cp.api.schema import openapi
+from hosted_cp.api.schema import openapi, unknown_fields
 from tests.api.structural import invalid
 
 SPEC = openapi(Cluster)["properties"]["spec"]
@@ -63,6 +63,22 @@ def test_every_default_in_the_schema_is_the_models() -> None:
         full = defaulted(given_spec, SPEC)
         assert full != given_spec
         assert spec_of({"spec": full}) == spec_of({"spec": given_spec})
+
+
+def test_unknown_fields_are_found_offline() -> None:
+    spec = {
+        "replcas": 3,
+        "service": {"type": "NodePort", "apiport": 1},
+        "mounts": [{"path": "/a", "emptyDir": {}}, {"path": "/b", "configmap": {"name": "x"}}],
+        "resources": {"limits": {"cpu": 1}, "limit": {}},
+        "k0sConfig": {"anything": {"goes": 1}, "spec": {"network": {"kubeProxy": {}}}},
+        "kubeconfigSecretMetadata": {"labels": {"a": "b"}},
+        "replicas": {"not": "an object"},
+    }
+    assert unknown_fields(Cluster, {"spec": spec}) == (
+        *("spec.replcas", "spec.service.apiport", "spec.mounts[1].configmap", "spec.resources.limit"),
+    )
+    assert unknown_fields(Cluster, {}) == unknown_fields(Cluster, {"spec": [1]}) == ()
 
 
 def test_mounts_keep_their_source() -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -136,6 +138,12 @@ def test_damaged_material_is_noticed() -> None:
     }
     for says, data in damaged.items():
         assert why(LEAF, facts(data)) == says or why(LEAF, facts(data)).startswith(says)
+    config = CONFIG.fulfil(inputs(seed="leaf", secrets={CONFIG.signer: CA}))["value"].decode()
+    text = yaml.safe_load(config)
+    text["users"][0]["user"]["client-key-data"] = base64.b64encode(CA["tls.key"]).decode()
+    assert why_config(CONFIG, facts({"value": yaml.safe_dump(text).encode()})).startswith("value is a kubeconfig whose")
+    text["users"][0]["user"] = {"token": "x"}
+    assert why_config(CONFIG, facts({"value": yaml.safe_dump(text).encode()})) == "it has no client certificate"
     assert "missing or no kubeconfig" in why_config(CONFIG, facts({}))
     assert "missing or no kubeconfig" in why_config(CONFIG, facts({"value": b"x"}))
 
