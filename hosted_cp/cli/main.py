@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import BinaryIO
 
 import click
 
@@ -85,7 +86,7 @@ def run(**options: object) -> None:
 )
 @click.option("--k0s-image", metavar="REPOSITORY", help="As for `run`.")
 @click.option("--etcd-image", metavar="IMAGE", help="As for `run`.")
-def render(file: click.utils.LazyFile, k0s_image: str | None, etcd_image: str | None) -> None:
+def render(file: BinaryIO, k0s_image: str | None, etcd_image: str | None) -> None:
     """Print every object that would be created, without a cluster.
 
     What cannot be known yet is marked; secrets are shown as recipes.

@@ -50,7 +50,7 @@ def missing(t: Tenant) -> list[str]:
 
 
 def wanted(t: Tenant) -> list[Wanted]:
-    """The authorities that are ours to make. A lost one of a tenant that has lived is not among them: see `problems`."""
+    """The authorities that are ours to make. A lost one of a tenant that has lived is none of them: see `problems`."""
     if t.former.version:  # the config Secret exists: all authorities existed before it
         return [w for w in _all(t) if seen(t, _purpose(t, w)) is not None]
     return _all(t)

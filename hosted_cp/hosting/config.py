@@ -43,7 +43,7 @@ def hosted(t: Tenant) -> Hosted:
         konnectivity_port=t.decisions.konnectivityPort,
         container_api_port=API_PORT,
         container_konnectivity_port=KONNECTIVITY_PORT,
-        sans=tuple([*service.in_cluster_names(t), *service.cluster_ips(t)]),
+        sans=(*service.in_cluster_names(t), *service.cluster_ips(t)),
         storage=t.decisions.storage,
         etcd_endpoints=tuple(etcd.endpoints(t)) if t.decisions.storage == "etcd" else (),
         etcd_prefix=t.decisions.etcdPrefix,

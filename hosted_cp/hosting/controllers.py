@@ -1,8 +1,8 @@
 """The StatefulSet of the k0s controllers.
 
-A real init is PID 1 and k0s its only child: no shell stands between SIGTERM and k0s. Pods start in parallel: with shared
-PKI and store they need no order. Whatever must restart them is an annotation of the template: digests of config and PKI,
-and the day their leaf certificates were made, because k0s renews those only when it starts.
+A real init is PID 1 and k0s its only child: no shell stands between SIGTERM and k0s. Pods start in parallel: with
+shared PKI and store they need no order. Whatever must restart them is an annotation of the template: digests of config
+and PKI, and the day their leaf certificates were made, because k0s renews those only when it starts.
 """
 
 from __future__ import annotations

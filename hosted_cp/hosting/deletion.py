@@ -14,7 +14,7 @@ from hosted_cp.planning.conditions import Condition, merge
 
 
 def plan(view: TenantView, blocked: Cause | None) -> Plan:
-    """Delete what is ours, then let go. `blocked`: another operator looks after the tenant, whose end is its business."""
+    """Delete what is ours, then let go. `blocked`: another operator looks after the tenant; its end is not ours."""
     owner = view.owner
     if FINALIZER not in owner.finalizers or blocked is not None:
         return Plan()

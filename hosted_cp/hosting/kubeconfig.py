@@ -1,30 +1,25 @@
 """The admin kubeconfig that is handed to the user: Secret `<n>-kubeconfig`, key `value`, entry names as k0smotron's.
 
-It is signed by us as soon as the address is known, before any pod runs, so that it can be fetched the moment the tenant
-is asked for. It is renewed at half its life and when CA or address change, and never otherwise: whoever mounts it should
-not see it change for nothing.
+It is signed by us as soon as the address is known, before any pod runs, so that it can be fetched the moment the
+tenant is asked for. It is renewed at half its life and when CA or address change, and never otherwise: whoever mounts
+it should not see it change for nothing.
 """
 
 from __future__ import annotations
 
 from datetime import datetime
 
-from hosted_cp.hosting import authorities
+from hosted_cp.hosting import authorities, service
 from hosted_cp.hosting.tenant import Tenant
 from hosted_cp.hosting.wanted import Wanted
 from hosted_cp.pki import renewal
 from hosted_cp.pki.recipes import KubeconfigRecipe
 
 
-def url_host(address: str) -> str:
-    """An address as it stands in a URL: IPv6 in brackets."""
-    return f"[{address}]" if ":" in address else address
-
-
 def recipe(t: Tenant) -> KubeconfigRecipe:
     return KubeconfigRecipe(
         cluster=t.name,
-        server=f"https://{url_host(t.decisions.address)}:{t.decisions.apiPort}",
+        server=f"https://{service.url_host(t.decisions.address)}:{t.decisions.apiPort}",
         signer=authorities.secret_name(t, "ca"),
         algorithm=t.decisions.keyAlgorithm,
     )

@@ -45,9 +45,10 @@ def former_life(t: Tenant) -> Cause | None:
         return Cause(
             reason="FormerLife",
             message=f"data of a former tenant of this name is in {_few(names)}. Delete the volume claims to begin anew;"
-            f" or bring back its Secrets {brought} and put the annotation {ADOPT}={t.uid} on the claims to go on with it",
+            f" or bring back its Secrets {brought} and put the annotation {ADOPT}={t.uid} on the claims to go on with"
+            " it",
         )
-    missing = [name for name in authorities.missing(t)]
+    missing = authorities.missing(t)
     if t.view.claims and missing:
         return Cause(
             reason="FormerLife",
@@ -63,7 +64,7 @@ def _adopted(t: Tenant, claim: Observed) -> bool:
 
 
 def conflicts(t: Tenant, wanted: Iterable[Wanted]) -> Cause | None:
-    """Objects of somebody else under names that we need. A certificate Secret is no conflict: it is the user's to bring."""
+    """Objects of somebody else under names that we need. A certificate Secret is none: it is the user's to bring."""
     found = []
     for each in wanted:
         if each.target is Target.TENANT:

@@ -1,13 +1,12 @@
 """The three kinds of patches that Kubernetes knows, with the meaning that its API server gives them.
 
-`json` is RFC 6902 (with negative indices and `replace` of what is not there, as the server has them), `merge` is RFC 7386, `strategic` is Kubernetes'
-strategic merge with the server's merge keys (`hosted_cp.planning.merge`) and its directives. The component tests apply
-the same patches here and by a real API server. Nothing that is passed in is changed.
+`json` is RFC 6902 (with the server's negative indices, and its `replace` of what is not there), `merge` is RFC 7386,
+`strategic` is Kubernetes' strategic merge with the server's merge keys (`hosted_cp.planning.merge`) and its directives.
+The component tests apply the same patches here and by a real API server. Nothing that is passed in is changed.
 """
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -31,14 +30,21 @@ def apply(body: Object, *, type: str, patch: Any) -> dict[str, Any]:
     return patched
 
 
+def _copied(value: Any) -> Any:
+    """A copy in which nothing is shared: what stands in two places of an object must not change in both."""
+    if isinstance(value, Mapping):
+        return {key: _copied(member) for key, member in value.items()}
+    return [_copied(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
 # --- RFC 7386 --------------------------------------------------------------------------------------------------------
 
 
 def merge_patch(target: Any, patch: Any) -> Any:
     """Mappings are merged, null removes, everything else replaces."""
     if not isinstance(patch, Mapping):
-        return copy.deepcopy(patch)
-    merged = dict(copy.deepcopy(target)) if isinstance(target, Mapping) else {}
+        return _copied(patch)
+    merged = _copied(target) if isinstance(target, Mapping) else {}
     for key, value in patch.items():
         if value is None:
             merged.pop(key, None)
@@ -54,7 +60,7 @@ def json_patch(body: Object, patch: Any) -> dict[str, Any]:
     """Operations in their order; the first that does not apply spoils the whole patch."""
     if not isinstance(patch, Sequence) or isinstance(patch, str):
         raise PatchError("the patch is no list of operations")
-    document: Any = copy.deepcopy(dict(body))
+    document: Any = _copied(body)
     for index, operation in enumerate(patch):
         try:
             document = _operate(document, operation)
@@ -74,18 +80,18 @@ def _operate(document: Any, operation: Any) -> Any:
     path = _pointer(operation, "path")
     match op:
         case "add":
-            return _add(document, path, copy.deepcopy(operation["value"]))
+            return _add(document, path, _copied(operation["value"]))
         case "remove":
             _remove(document, path)
             return document
         case "replace":
-            return _replace(document, path, copy.deepcopy(operation["value"]))
+            return _replace(document, path, _copied(operation["value"]))
         case "move":
             value = _get(document, _pointer(operation, "from"))
             _remove(document, _pointer(operation, "from"))
             return _add(document, path, value)
         case "copy":
-            return _add(document, path, copy.deepcopy(_get(document, _pointer(operation, "from"))))
+            return _add(document, path, _copied(_get(document, _pointer(operation, "from"))))
         case "test":
             if not _equal(_get(document, path), operation["value"]):
                 raise PatchError(f"the test of {operation['path']} fails")
@@ -179,7 +185,7 @@ _ORDER = "$setElementOrder/"
 
 def strategic_patch(body: Object, patch: Mapping[str, Any]) -> dict[str, Any]:
     """Kubernetes' strategic merge with the merge keys of the object's kind."""
-    return _merge(copy.deepcopy(dict(body)), copy.deepcopy(dict(patch)), shape_of(body), "")
+    return _merge(_copied(body), _copied(patch), shape_of(body), "")
 
 
 def _merge(original: dict[str, Any], patch: dict[str, Any], shape: Shape, path: str) -> dict[str, Any]:

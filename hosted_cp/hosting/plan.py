@@ -81,7 +81,7 @@ def plan(view: TenantView) -> Plan:
 
 
 def spec_problems(t: Tenant) -> list[Problem]:
-    """What the spec asks for and cannot get, judged without a look at the world. While there is any, nothing is written."""
+    """What the spec asks for and cannot get, whatever the world is like. While there is any, nothing is written."""
     running = Network(
         pod_cidr=t.former.podCIDR,
         service_cidr=t.former.serviceCIDR,

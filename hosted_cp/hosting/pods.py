@@ -56,8 +56,8 @@ def _claim(claim: Observed, storage_classes: frozenset[str] | None) -> Cause | N
     if storage_classes is not None and wanted and wanted not in storage_classes:
         return Cause(
             reason="StorageClassNotFound",
-            message=f"volume claim {claim.ref.name} wants StorageClass {wanted}, which does not exist; create it, or name"
-            f" one that exists{_known(storage_classes)} and delete the claim",
+            message=f"volume claim {claim.ref.name} wants StorageClass {wanted}, which does not exist; create it, or"
+            f" name one that exists{_known(storage_classes)} and delete the claim",
         )
     if storage_classes is not None and not wanted and not storage_classes:
         return Cause(

@@ -1,4 +1,4 @@
-"""NetworkPolicies: who may speak to a tenant's pods. Made only where the administrator says that something enforces them.
+"""NetworkPolicies: who may speak to a tenant's pods. Made only where the administrator says that they are enforced.
 
 k0s listens on all interfaces for more than the two ports that workers need (kine's metrics on 2380, the join API on
 9443), and a tenant's etcd is nobody's business but its own control plane's. Egress is left open: control planes call

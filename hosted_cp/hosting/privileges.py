@@ -1,4 +1,4 @@
-"""What a tenant may not ask for unless the administrator opened its namespace: anything that reaches the node or other identities."""
+"""What a tenant may ask for only in namespaces that the administrator opened: the node, and other identities."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def problems(t: Tenant) -> list[Problem]:
         Problem(
             field=field,
             fault=f"{fault}; that is not allowed in namespace {t.namespace}",
-            remedy="use another kind of volume or leave the field out; or ask the administrator to start the operator with"
-            f" --privileged-namespace {t.namespace}",
+            remedy="use another kind of volume or leave the field out; or ask the administrator to start the operator"
+            f" with --privileged-namespace {t.namespace}",
         )
         for field, fault in asked
     ]

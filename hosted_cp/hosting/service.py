@@ -43,10 +43,20 @@ def in_cluster_names(t: Tenant) -> list[str]:
     return [name, f"{name}.{namespace}", f"{name}.{namespace}.svc", f"{name}.{namespace}.svc.{domain}"]
 
 
+def in_cluster_port(t: Tenant) -> int:
+    """The port of the Service at which the API answers inside the management cluster."""
+    asked = t.spec.service.api_port if t.spec.service.type != "NodePort" else None
+    return asked or API_PORT
+
+
 def in_cluster_url(t: Tenant) -> str:
     """Where the operator speaks to the tenant's API server."""
-    port = t.spec.service.api_port if t.spec.service.type != "NodePort" else None
-    return f"https://{t.service_name}.{t.namespace}.svc:{port or API_PORT}"
+    return f"https://{t.service_name}.{t.namespace}.svc:{in_cluster_port(t)}"
+
+
+def url_host(address: str) -> str:
+    """An address as it stands in a URL: IPv6 in brackets."""
+    return f"[{address}]" if ":" in address else address
 
 
 def cluster_ips(t: Tenant) -> list[str]:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any, TypedDict
 
 from hosted_cp.api.problems import Problem
-from hosted_cp.hosting import authorities, certificates, controllers, endpoint, etcd, kubeconfig, service, unsupported
+from hosted_cp.hosting import authorities, certificates, controllers, endpoint, etcd, service, unsupported
 from hosted_cp.hosting.names import selector
 from hosted_cp.hosting.pods import Cause, causes
 from hosted_cp.hosting.tenant import Tenant
@@ -29,7 +29,7 @@ class Report(TypedDict):
 
 
 def refused(view: TenantView, blocked: Cause | None) -> Plan:
-    """Nothing is planned: another operator's tenant, or a spec that cannot be carried out. What runs goes on running."""
+    """Nothing is planned: another operator's tenant, or a spec that cannot be read. What runs goes on running."""
     cause = blocked or of_problems("SpecInvalid", view.problems)
     status = dict(view.owner.get("status", default={}))
     running = bool(status.get("initialized")) and blocked is None
@@ -150,8 +150,8 @@ def _no_address(t: Tenant) -> Cause:
     if kind == "LoadBalancer":
         return Cause(
             reason="LoadBalancerPending",
-            message=f"Service {t.service_name} has no load balancer address yet. If none comes, this cluster has nothing"
-            " that gives addresses: set spec.service.type to NodePort, or spec.externalAddress",
+            message=f"Service {t.service_name} has no load balancer address yet. If none comes, this cluster has"
+            " nothing that gives addresses: set spec.service.type to NodePort, or spec.externalAddress",
         )
     return Cause(
         reason="NoNodeAddress",
@@ -188,7 +188,7 @@ def _pods(t: Tenant) -> Cause:
 
 def _available(t: Tenant, cause: Cause | None) -> Condition:
     if cause is None:
-        at = f"https://{kubeconfig.url_host(t.decisions.address)}:{t.decisions.apiPort}"
+        at = f"https://{service.url_host(t.decisions.address)}:{t.decisions.apiPort}"
         return Condition(type="Available", status="True", reason="Available", message=f"the API server answers at {at}")
     return Condition(type="Available", status="False", reason=cause.reason, message=cause.message)
 

@@ -205,7 +205,8 @@ def _end(view: TokenView) -> Plan:
     waiting = Cause(
         reason="TenantUnreachable",
         message=f"the token cannot be revoked yet: {view.failure}. It ends by itself"
-        f"{' at ' + rfc3339(expires) if expires else ''}; to delete the request now, put the annotation {FORCE}=true on it",
+        f"{' at ' + rfc3339(expires) if expires else ''}; to delete the request now, put the annotation {FORCE}=true on"
+        " it",
     )
     return Plan(actions=(*revoke, release), **_report(view, waiting))
 

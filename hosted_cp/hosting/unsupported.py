@@ -1,4 +1,4 @@
-"""Fields of the API that this version does not act on. They are never ignored in silence: the tenant is not Available."""
+"""Fields of the API that this version does not act on. Never ignored in silence: the tenant is not Available."""
 
 from __future__ import annotations
 

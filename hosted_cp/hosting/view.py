@@ -38,7 +38,7 @@ class TenantView:
     #: Pods and volume claims with the tenant's selector labels.
     pods: tuple[Observed, ...] = ()
     claims: tuple[Observed, ...] = ()
-    #: What the spec names: Secrets and ConfigMaps (of which only facts and metadata are kept). Absent means: does not exist.
+    #: The Secrets that the spec names (their facts). Absent means: does not exist.
     references: Mapping[tuple[str, str], Observed] = field(default_factory=dict)
     nodes: tuple[NodeAddress, ...] = ()
     #: Names of the cluster's StorageClasses; None where the operator may not list them.

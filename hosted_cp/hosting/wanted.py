@@ -16,8 +16,8 @@ class Wanted:
     """One object of the tenant.
 
     Without a recipe the body is all there is. With one, the body is a Secret without data: `once` says that the content
-    is never made a second time under this name (CAs, keys); otherwise `current` says whether what is there still serves,
-    and if not, the recipe makes it anew.
+    is never made a second time under this name (CAs, keys); otherwise `current` says whether what is there still
+    serves, and if not, the recipe makes it anew.
     """
 
     body: Object

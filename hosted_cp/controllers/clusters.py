@@ -1,0 +1,236 @@
+"""`Cluster`: which events concern a tenant, and the view that its plan is made from.
+
+Nothing is decided here: events become keys, caches become a `TenantView`, and `hosted_cp.hosting.plan` says what to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
+
+from hosted_cp.api.cluster import ClusterSpec, parse_cluster
+from hosted_cp.hosting import authorities, service
+from hosted_cp.hosting.names import Names
+from hosted_cp.hosting.plan import plan
+from hosted_cp.hosting.settings import Settings
+from hosted_cp.hosting.tenant import tenant
+from hosted_cp.hosting.view import NodeAddress, TenantView
+from hosted_cp.kube.cache import Caches, Watched
+from hosted_cp.kube.loop import Key, Look
+from hosted_cp.kube.resources import (
+    CLUSTER,
+    NETWORK_POLICY,
+    NODE,
+    PERSISTENT_VOLUME_CLAIM,
+    POD,
+    POD_DISRUPTION_BUDGET,
+    SECRET,
+    SERVICE,
+    STATEFUL_SET,
+    STORAGE_CLASS,
+    Resource,
+)
+from hosted_cp.kube.store import Change
+from hosted_cp.kube.tenant import TenantAccess
+from hosted_cp.planning.actions import Finding, Plan
+from hosted_cp.planning.observed import Observed
+
+#: The kinds of a tenant's children.
+CHILDREN = (SERVICE, SECRET, STATEFUL_SET, POD_DISRUPTION_BUDGET, NETWORK_POLICY)
+
+#: On every pod and volume claim of a tenant.
+_HOSTED = "app=k0smotron"
+
+#: Index over Clusters: by "namespace/name" of each Secret that the spec names.
+_BY_SECRET = "named secret"  # noqa: S105 - the name of an index
+
+
+def watched(*, cluster_wide: bool = True) -> list[Watched]:
+    """What has to be followed for this kind. Cluster-scoped kinds only where the operator may see them."""
+    return [
+        Watched(resource=CLUSTER),
+        *(Watched(resource=each) for each in CHILDREN),
+        Watched(resource=POD, labels=_HOSTED),
+        Watched(resource=PERSISTENT_VOLUME_CLAIM, labels=_HOSTED),
+        *([Watched(resource=NODE), Watched(resource=STORAGE_CLASS, metadata_only=True)] if cluster_wide else []),
+    ]
+
+
+class Clusters:
+    """The reconciler of `Cluster`."""
+
+    name = "Cluster"
+    resource = CLUSTER
+
+    def __init__(
+        self,
+        caches: Caches,
+        settings: Settings,
+        *,
+        now: Callable[[], datetime],
+        findings: Callable[[str], tuple[Finding, ...]] = lambda _: (),
+    ) -> None:
+        """`findings` gives what probes have found out about the object with a UID."""
+        self._caches = caches
+        self._settings = settings
+        self._now = now
+        self._findings = findings
+        caches.store(CLUSTER).index(_BY_SECRET, _named_secrets)
+        for resource in (POD, PERSISTENT_VOLUME_CLAIM):
+            caches.store(resource).index(BY_TENANT, by_tenant)
+
+    # -- events -> keys --------------------------------------------------------------------------------------------
+
+    @property
+    def watched(self) -> tuple[Watched, ...]:
+        """Every kind that a tenant's view is made of."""
+        return tuple(watched(cluster_wide=NODE in self._caches.stores))
+
+    def keys(self, change: Change) -> Iterable[Key]:
+        """The tenants that a change concerns."""
+        resource = change.resource
+        if resource == CLUSTER:
+            return (Key(*change.name),)
+        if resource in (NODE, STORAGE_CLASS):
+            return self._of_the_world(change)
+        return {key for each in (change.old, change.new) if each is not None for key in self._of_object(resource, each)}
+
+    def _of_object(self, resource: Resource, each: Observed) -> Iterator[Key]:
+        namespace = each.ref.namespace or ""
+        for owner in each.owner_references:
+            if owner.get("controller") and owner.get("kind") == CLUSTER.kind:
+                yield Key(namespace, str(owner.get("name")))
+        if resource in (POD, PERSISTENT_VOLUME_CLAIM):
+            yield Key(namespace, each.labels.get("cluster", ""))
+            return
+        if resource == SECRET:
+            for cluster in self._caches.store(CLUSTER).by(_BY_SECRET, f"{namespace}/{each.ref.name}"):
+                yield Key(namespace, cluster.ref.name)
+
+    def _of_the_world(self, change: Change) -> list[Key]:
+        """All tenants that look at nodes or storage classes, if what they look at has changed."""
+        if change.resource == NODE and _addresses(change.old) == _addresses(change.new):
+            return []  # a heartbeat
+        if change.resource == STORAGE_CLASS and change.old is not None and change.new is not None:
+            return []
+        return [Key(*name) for name in self._caches.store(CLUSTER).names()]
+
+    # -- view and plan -----------------------------------------------------------------------------------------------
+
+    def look(self, key: Key, *, failure: str = "") -> Look[TenantView] | None:
+        """Everything that is known of a tenant; None if it is gone."""
+        view = self.view(key, failure=failure)
+        if view is None:
+            return None
+        access = access_of(view, view.spec) if view.spec is not None else None
+        return Look(view=view, about=view.owner, tenant=access)
+
+    def view(self, key: Key, *, failure: str = "") -> TenantView | None:
+        """The same, without the way to the tenant; also for those whose objects name a tenant."""
+        owner = self._caches.store(CLUSTER).get(*key)
+        if owner is None:
+            return None
+        namespace, name = key
+        parsed = parse_cluster(owner.body)
+        stores = self._caches.stores
+        children = {
+            (child.ref.kind, child.ref.name): child
+            for resource in CHILDREN
+            for child in stores[resource].by("controller", owner.uid)
+        }
+        for resource, child_name in _names(name):
+            found = stores[resource].get(namespace, child_name)
+            if found is not None:
+                children[found.ref.kind, found.ref.name] = found
+        references = {
+            ("Secret", secret.ref.name): secret
+            for named in _named_secrets(owner)
+            if (secret := stores[SECRET].get(*named.split("/", 1))) is not None
+        }
+        nodes = stores.get(NODE)
+        classes = stores.get(STORAGE_CLASS)
+        return TenantView(
+            now=self._now(),
+            owner=owner,
+            spec=parsed.spec,
+            problems=parsed.problems,
+            settings=self._settings,
+            children=children,
+            pods=self._labelled(POD, key),
+            claims=self._labelled(PERSISTENT_VOLUME_CLAIM, key),
+            references=references,
+            nodes=tuple(address for node in nodes or () for address in _addresses(node)),
+            storage_classes=frozenset(each.ref.name for each in classes) if classes is not None else None,
+            findings=self._findings(owner.uid),
+            failure=failure,
+            privileged=namespace in self._settings.privileged_namespaces,
+        )
+
+    def plan(self, view: TenantView) -> Plan:
+        """What to do for this tenant."""
+        return plan(view)
+
+    def _labelled(self, resource: Resource, key: Key) -> tuple[Observed, ...]:
+        store = self._caches.stores[resource]
+        return store.by(BY_TENANT, f"{key[0]}/{key[1]}")
+
+
+#: Index over pods and volume claims: by "namespace/tenant".
+BY_TENANT = "tenant"
+
+
+def by_tenant(each: Observed) -> Iterable[str]:
+    """The index function of `BY_TENANT`."""
+    name = each.labels.get("cluster")
+    return (f"{each.ref.namespace}/{name}",) if name else ()
+
+
+def access_of(view: TenantView, spec: ClusterSpec) -> TenantAccess | None:
+    """Where a tenant answers inside the management cluster; None while its Service or CA does not exist."""
+    t = tenant(view, spec)
+    address = next(iter(service.cluster_ips(t)), None)
+    if address is None or authorities.seen(t, "ca") is None:
+        return None
+    port = service.in_cluster_port(t)
+    return TenantAccess(
+        uid=t.uid,
+        namespace=t.namespace,
+        authority=authorities.secret_name(t, "ca"),
+        server=f"https://{service.url_host(address)}:{port}",
+        server_name=service.in_cluster_names(t)[2],
+    )
+
+
+def _names(name: str) -> Iterator[tuple[Resource, str]]:
+    """Every name that a tenant's objects may have, to see who else is there."""
+    names = Names(name)
+    for kind in ("ClusterIP", "NodePort", "LoadBalancer"):
+        yield SERVICE, names.service(kind)
+    yield SERVICE, names.etcd
+    for purpose in ("ca", "proxy", "sa", "etcd", "apiserver-etcd-client", "etcd-server", "etcd-peer"):
+        yield SECRET, names.secret(purpose)
+    for secret in (names.kubeconfig, names.config, names.etcd_permit):
+        yield SECRET, secret
+    for resource in (STATEFUL_SET, POD_DISRUPTION_BUDGET, NETWORK_POLICY):
+        yield resource, names.control_plane
+        yield resource, names.etcd
+
+
+def _named_secrets(owner: Observed) -> Iterable[str]:
+    """ "namespace/name" of every Secret that the spec of a Cluster names."""
+    spec = parse_cluster(owner.body).spec
+    if spec is None:
+        return ()
+    kine = spec.storage.kine if spec.storage else None
+    named = [reference.name for reference in spec.certificate_refs or ()]
+    named.append(kine.data_source_secret_name if kine else None)
+    return {f"{owner.ref.namespace}/{name}" for name in named if name}
+
+
+def _addresses(node: Observed | None) -> tuple[NodeAddress, ...]:
+    if node is None:
+        return ()
+    return tuple(
+        NodeAddress(node=node.ref.name, type=str(each.get("type")), address=str(each.get("address")))
+        for each in node.get("status", "addresses", default=[])
+    )
