@@ -41,7 +41,7 @@ STATEFUL_SET: dict[str, Any] = {
         "podManagementPolicy": "Parallel",
         "serviceName": "kmc-tenant",
         "selector": {"matchLabels": LABELS},
-        "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 1}},
+        "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"partition": 1}},
         "template": {
             "metadata": {"labels": LABELS, "annotations": {"hosted-cp.io/config": "abc"}},
             "spec": {
@@ -202,7 +202,6 @@ def served(body: dict[str, Any]) -> dict[str, Any]:
     if body["kind"] == "StatefulSet":
         spec.update(revisionHistoryLimit=10)
         spec["persistentVolumeClaimRetentionPolicy"] = {"whenDeleted": "Retain", "whenScaled": "Retain"}
-        spec["updateStrategy"]["rollingUpdate"]["partition"] = 0
         for claim in spec["volumeClaimTemplates"]:
             claim["spec"]["volumeMode"] = "Filesystem"
             claim["status"] = {"phase": "Pending"}
