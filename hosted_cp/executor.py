@@ -20,7 +20,6 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any, TypeAlias
 
 from hosted_cp.kube import errors
@@ -31,6 +30,7 @@ from hosted_cp.kube.events import event_body
 from hosted_cp.kube.lease import Leadership
 from hosted_cp.kube.managed_fields import migrated
 from hosted_cp.kube.material import Sources
+from hosted_cp.kube.outcome import Result, Verdict
 from hosted_cp.kube.resources import EVENT, Resource, resource_for
 from hosted_cp.kube.secret_data import SecretData
 from hosted_cp.kube.tenant import TenantAccess, TenantClients
@@ -61,31 +61,6 @@ _REPORT_DEADLINE = 10.0
 
 #: How many objects that were given away (`ours=False`) are remembered.
 _GIVEN = 10_000
-
-
-class Verdict(StrEnum):
-    """How a run ended."""
-
-    DONE = "done"
-    #: The world was not as planned; the caches know better now.
-    REPLAN = "replan"
-    #: Something failed; `Result.failure` says what.
-    DEFERRED = "deferred"
-    #: Somebody else leads.
-    DEPOSED = "deposed"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Result:
-    """What came of a plan."""
-
-    verdict: Verdict
-    #: How many requests have changed something.
-    writes: int = 0
-    #: For people: what failed and what the server said. Public.
-    failure: str = ""
-    #: Seconds that the server asked us to wait.
-    retry_after: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
