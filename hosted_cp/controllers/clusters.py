@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 
 from hosted_cp.api.cluster import ClusterSpec, parse_cluster
-from hosted_cp.hosting import authorities, service
+from hosted_cp.hosting import endpoint
 from hosted_cp.hosting.names import Names
 from hosted_cp.hosting.plan import plan
 from hosted_cp.hosting.settings import Settings
@@ -188,16 +188,11 @@ def by_tenant(each: Observed) -> Iterable[str]:
 def access_of(view: TenantView, spec: ClusterSpec) -> TenantAccess | None:
     """Where a tenant answers inside the management cluster; None while its Service or CA does not exist."""
     t = tenant(view, spec)
-    address = next(iter(service.cluster_ips(t)), None)
-    if address is None or authorities.seen(t, "ca") is None:
+    at = endpoint.in_cluster(t)
+    if at is None:
         return None
-    port = service.in_cluster_port(t)
     return TenantAccess(
-        uid=t.uid,
-        namespace=t.namespace,
-        authority=authorities.secret_name(t, "ca"),
-        server=f"https://{service.url_host(address)}:{port}",
-        server_name=service.in_cluster_names(t)[2],
+        uid=t.uid, namespace=t.namespace, authority=at.authority, server=at.server, server_name=at.server_name
     )
 
 

@@ -8,11 +8,14 @@ owns them. A tenant is *initialized* when it has answered one authenticated requ
 from __future__ import annotations
 
 import ipaddress
+from dataclasses import dataclass
 from typing import Any
 
-from hosted_cp.hosting import authorities, controllers, service
+from hosted_cp.api import database
+from hosted_cp.hosting import authorities, config, controllers, service
 from hosted_cp.hosting.tenant import Tenant
 from hosted_cp.hosting.wanted import Wanted
+from hosted_cp.k0s.config import DSN_KEY
 from hosted_cp.planning.actions import Probe, Target
 
 
@@ -54,17 +57,60 @@ def wanted(t: Tenant) -> list[Wanted]:
     return [Wanted(body=body, target=Target.TENANT)]
 
 
-def probes(t: Tenant) -> tuple[Probe, ...]:
-    """Ask the tenant once it serves, until it has answered."""
-    if not serving(t) or initialized(t) or not reachable(t):
-        return ()
-    return (
-        Probe(
-            kind="tenant-api",
-            key="initialized",
-            arguments=(("authority", authorities.secret_name(t, "ca")), ("server", service.in_cluster_url(t))),
-        ),
+@dataclass(frozen=True, kw_only=True)
+class InCluster:
+    """How the tenant's API is reached inside the management cluster, without a name server."""
+
+    server: str
+    #: The name in the server's certificate.
+    server_name: str
+    #: The Secret with the tenant's CA.
+    authority: str
+
+
+def in_cluster(t: Tenant) -> InCluster | None:
+    """None while the Service has no address or the CA does not exist."""
+    address = next(iter(service.cluster_ips(t)), None)
+    if address is None or authorities.seen(t, "ca") is None:
+        return None
+    return InCluster(
+        server=f"https://{service.url_host(address)}:{service.in_cluster_port(t)}",
+        server_name=service.in_cluster_names(t)[2],
+        authority=authorities.secret_name(t, "ca"),
     )
+
+
+def probes(t: Tenant) -> tuple[Probe, ...]:
+    """Ask the tenant once it serves, until it has answered; and its database, while nothing serves."""
+    if not serving(t):
+        return _dial(t)
+    at = in_cluster(t)
+    if initialized(t) or not reachable(t) or at is None:
+        return ()
+    arguments = (("authority", at.authority), ("server", at.server), ("serverName", at.server_name))
+    return (Probe(kind="tenant-api", key="initialized", arguments=arguments),)
+
+
+def _dial(t: Tenant) -> tuple[Probe, ...]:
+    """Whether anything listens where the tenant's database should be."""
+    kine = t.spec.storage.kine if t.spec.storage and t.decisions.storage == "kine" else None
+    if kine is None or controllers.seen(t) is None or not reachable(t):
+        return ()
+    secret = config.dsn_secret(t)
+    if kine.data_source_secret_name:
+        facts = secret.secret if secret else None
+        if facts is None or DSN_KEY not in facts.digests:
+            return ()
+        # The digest makes it another question when the Secret is corrected.
+        arguments = (("secret", kine.data_source_secret_name), ("key", DSN_KEY), ("digest", facts.digests[DSN_KEY]))
+        return (Probe(kind="dial", key="datasource", arguments=arguments),)
+    try:
+        at = database.read(kine.data_source_url or "")
+    except database.DataSourceError:
+        return ()
+    if not at.host or not at.port:
+        return ()
+    return (Probe(kind="dial", key="datasource", arguments=(("host", at.host), ("port", str(at.port)))),)
 
 
 def answered(t: Tenant) -> bool:

@@ -6,6 +6,7 @@ the seconds that its own status needs, whatever the StatefulSet counts.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -86,7 +87,7 @@ def _pod(pod: Observed, image_fields: str) -> Cause | None:
             return Cause(reason="PodCannotStart", message=f"pod {name}: {waiting.get('message', reason)}")
         ended = _last_end(status)
         if ended and (reason == "CrashLoopBackOff" or ended.get("exitCode")):
-            said = " ".join((ended.get("message") or "").split())[-700:]
+            said = _without_credentials(" ".join((ended.get("message") or "").split()))[-700:]
             return Cause(
                 reason="PodFails",
                 message=f"pod {name}: {status.get('name')} ended with {ended.get('exitCode')}"
@@ -99,6 +100,11 @@ def _pod(pod: Observed, image_fields: str) -> Cause | None:
             message=f"pod {name} cannot be scheduled: {scheduled.get('message', 'no reason given')}",
         )
     return Cause(reason="PodStarting", message=f"pod {name} is starting", starting=True)
+
+
+def _without_credentials(log: str) -> str:
+    """Text of a program's log, without what may be user and password of a database in it."""
+    return re.sub(r"(://|\b)[^\s/@]*:[^\s@]*@", r"\1…@", log)
 
 
 def _last_end(status: Mapping[str, Any]) -> Mapping[str, Any]:
