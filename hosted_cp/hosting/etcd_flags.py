@@ -172,6 +172,8 @@ def argv(*, service: str, image_release: Release, members: int, size: str, peer_
         "--snapshot-count=10000",
         f"--quota-backend-bytes={quota(size)}",
     ]
+    # Members that all start at once ask each other for hashes before any of them answers: 7 s for each that does not.
+    # A member that comes back alone, and a first start, wait for nobody.
     if old_flags:
         words += ["--experimental-initial-corrupt-check=true", "--experimental-compact-hash-check-enabled=true"]
     else:
