@@ -54,7 +54,7 @@ PENDING = "placeholder: k0s replaces this file. Until then its stack must not be
 _CALICO = ("calico/calico-ServiceAccount-calico-node.yaml", "calico_init/calico-crd-tiers.crd.projectcalico.org.yaml")
 
 
-def pending_manifests(*, k0s_config: Mapping[str, Any] | None, flags: Sequence[str] = ()) -> tuple[str, ...]:
+def pending_manifests(*, k0s_config: Mapping[str, Any] | None, flags: Sequence[str] | None = ()) -> tuple[str, ...]:
     """Files, relative to the `manifests` folder, that have to exist with content `PENDING` before k0s starts.
 
     k0s makes the folder of an add-on early and writes its manifest up to ten seconds later. If the applier looks in
@@ -91,7 +91,6 @@ def controller_argv(
 
     `config` is the path of k0s.yaml, `flags` are the user's (checked by `flag_problems`), which come last and so win.
     """
-    flags = flags or ()
     components = [
         name
         for name in disabled_components(k0s_config=k0s_config, flags=flags)
@@ -106,7 +105,7 @@ def controller_argv(
     return argv
 
 
-def disabled_components(*, k0s_config: Mapping[str, Any] | None, flags: Sequence[str] = ()) -> tuple[str, ...]:
+def disabled_components(*, k0s_config: Mapping[str, Any] | None, flags: Sequence[str] | None = ()) -> tuple[str, ...]:
     """The components that are not started: those the user names, or else ours; `control-api` in any case.
 
     `helm` stays where the config has a helm section, even an empty one: k0s uninstalls charts that leave it.
@@ -178,9 +177,9 @@ def _harmless(name: str, value: str | None) -> bool:
     )
 
 
-def _parsed(flags: Sequence[str]) -> Iterator[tuple[str, str, str | None]]:
+def _parsed(flags: Sequence[str] | None) -> Iterator[tuple[str, str, str | None]]:
     """(entry, name without dashes, value or None) of every flag. Entries may hold several, and `--name value`."""
-    for entry in flags:
+    for entry in flags or ():
         try:
             words = shlex.split(entry)
         except ValueError:

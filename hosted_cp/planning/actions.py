@@ -76,7 +76,7 @@ class Create:
     #: For once-only material whose other half was lost in a crash (a tenant's bootstrap token): an existing object that
     #: carries all labels of `body` is deleted, by the UID found, and made anew. One without them is a failure.
     replaces: bool = False
-    #: Under this name the executor hands the data that it makes on to later recipes of the same plan ("": its own name).
+    #: Under this name the executor hands the data that it makes on to later recipes of the plan ("": its own name).
     material: str = ""
 
     @property

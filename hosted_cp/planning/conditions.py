@@ -62,9 +62,9 @@ def events(
     last = next((c for c in old if c.get("type") == about), None)
     if new is None or (last is None and new["status"] != "True"):
         return ()
-    if last is not None and last.get("status") == new["status"]:
-        if new["status"] == "True" or last.get("reason") == new["reason"]:
-            return ()
+    same = last is not None and last.get("status") == new["status"]
+    if last is not None and same and (new["status"] == "True" or last.get("reason") == new["reason"]):
+        return ()
     good = new["status"] == "True"
     transition = new["lastTransitionTime"]
     return (

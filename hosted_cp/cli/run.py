@@ -1,0 +1,113 @@
+"""`hosted-cp run`: from options to a running operator."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from hosted_cp.cli.render import catalogue
+from hosted_cp.controllers import clusters, join_tokens
+from hosted_cp.controllers.clusters import Clusters
+from hosted_cp.controllers.join_tokens import JoinTokens
+from hosted_cp.hosting.settings import Settings
+from hosted_cp.kube import credentials
+from hosted_cp.kube.errors import ApiError
+from hosted_cp.kube.resources import CLUSTER, JOIN_TOKEN_REQUEST
+from hosted_cp.operator import Kind, Operator, Options, PartEnded, Parts
+
+log = logging.getLogger(__name__)
+
+
+def kinds(settings: Settings, *, cluster_wide: bool = True) -> tuple[Kind, ...]:
+    """The controllers of this operator. `cluster_wide`: nodes and storage classes may be read."""
+
+    def build_clusters(parts: Parts) -> Clusters:
+        return Clusters(parts.caches, settings, now=parts.sources.now, findings=parts.prober.findings)
+
+    def build_join_tokens(parts: Parts) -> JoinTokens:
+        tenants = Clusters(parts.caches, settings, now=parts.sources.now)
+        return JoinTokens(parts.caches, settings, tenants, now=parts.sources.now)
+
+    of_tenants = tuple(clusters.watched(cluster_wide=cluster_wide))
+    return (
+        Kind(resource=CLUSTER, watched=of_tenants, build=build_clusters),
+        Kind(resource=JOIN_TOKEN_REQUEST, watched=(*join_tokens.watched(), *of_tenants), build=build_join_tokens),
+    )
+
+
+def settings_of(options: Mapping[str, Any], *, in_cluster: bool) -> Settings:
+    """The planners' settings from the command's options."""
+    return Settings(
+        catalogue=catalogue(),
+        k0s_image=options.get("k0s_image") or None,
+        etcd_image=options.get("etcd_image") or None,
+        cluster_domain=options["cluster_domain"],
+        privileged_namespaces=frozenset(options["privileged_namespaces"]),
+        network_policies=options["network_policies"],
+        reaches_tenants=in_cluster,
+    )
+
+
+def run_operator(options: Mapping[str, Any]) -> int:
+    """Run until SIGTERM or SIGINT. Returns the exit code; what went wrong is logged in one line."""
+    _log(options["log_format"], options["log_level"])
+    try:
+        asyncio.run(_run(options))
+    except credentials.CredentialsError as error:
+        log.error("%s", error)
+        return 2
+    except (ApiError, PartEnded, OSError) as error:
+        log.error("ended: %s", error)
+        return 1
+    return 0
+
+
+async def _run(options: Mapping[str, Any]) -> None:
+    kubeconfig: Path | None = options["kubeconfig"]
+    namespaces = tuple(options["namespaces"])
+    access = await credentials.from_kubeconfig(kubeconfig) if kubeconfig else credentials.in_cluster()
+    settings = settings_of(options, in_cluster=kubeconfig is None)
+    operator = Operator(
+        access,
+        kinds(settings, cluster_wide=not namespaces),
+        options=Options(
+            namespaces=namespaces,
+            workers=options["concurrency"],
+            health_address=options["health_address"],
+            metrics_address=options["metrics_address"],
+            lease_namespace=os.environ.get("POD_NAMESPACE") or "hosted-cp",
+            identity=f"{os.environ.get('POD_NAME') or os.uname().nodename}_{os.getpid()}_{datetime.now(UTC):%H%M%S%f}",
+        ),
+    )
+    await operator.run()
+
+
+class _Json(logging.Formatter):
+    """One JSON object a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        entry = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            entry["trace"] = self.formatException(record.exc_info)
+        return json.dumps(entry)
+
+
+def _log(form: str, level: str) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        _Json() if form == "json" else logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+    )
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    logging.getLogger("kopf").setLevel(logging.WARNING)
