@@ -194,7 +194,7 @@ def _node_place(journal: Journal) -> Place:
     holder = journal.process("node")
     if holder is None:
         raise LabError(f"the lab {journal.state.name!r} has no node yet: run `up`")
-    return machine.place(netns=str(netns.namespace_file(journal.folder, "node")), holder=holder)
+    return machine.place(journal, netns=str(netns.namespace_file(journal.folder, "node")), holder=holder)
 
 
 def load_images(lab: Lab, archives: Mapping[str, Path]) -> list[str]:

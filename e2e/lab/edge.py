@@ -99,7 +99,7 @@ class Edge:
             f"--hostname-override={self.name} --node-ip={self.address} --kubelet-cgroups= --oom-score-adj=0"
             f" --cgroup-root=/{machine.make_cgroup_root(self.cgroup)}"
         )
-        with state.locked(self.lab_folder):
+        with state.locked(self.lab_folder, wait=True):
             return processes.start(
                 _journal(self.lab_folder), _worker(self.name),
                 [k0s, "worker", f"--token-file={token}", "--ignore-pre-flight-checks", f"--kubelet-extra-args={extra}",
@@ -109,7 +109,7 @@ class Edge:
 
     def stop(self) -> None:
         """End the worker and all its pods, as when the machine is switched off. Its disk stays."""
-        with state.locked(self.lab_folder):
+        with state.locked(self.lab_folder, wait=True):
             _stop(_journal(self.lab_folder), self.name, self.cgroup)
 
 
@@ -132,7 +132,7 @@ def _stop(journal: Journal, name: str, cgroup: str) -> None:
 def add(lab: Lab, name: str, *, services: IPv4Network = TENANT_SERVICES) -> Edge:
     """The edge machine of this name, made or repaired if need be. `services` is its tenant's service network."""
     check_name(name)
-    with state.locked(lab.folder):
+    with state.locked(lab.folder, wait=True):
         journal = _journal(lab.folder)
         number = dict(journal.state.edges).get(name)
         if number is None:
@@ -161,7 +161,7 @@ def add(lab: Lab, name: str, *, services: IPv4Network = TENANT_SERVICES) -> Edge
     edge = Edge(
         name=name, folder=folder, address=netns.edge_address(lab.addresses, number), cgroup=cgroup,
         lab_folder=lab.folder,
-        place=machine.place(netns=str(netns.namespace_file(lab.folder, holder_name)), holder=holder),
+        place=machine.place(journal, netns=str(netns.namespace_file(lab.folder, holder_name)), holder=holder),
         programs=lab.programs,
     )  # fmt: skip
     edge.add_images({machine.PAUSE_IMAGE: lab.folder / "node" / "pause.tar"})
@@ -208,7 +208,7 @@ def _make_machine(journal: Journal, *, name: str, folder: Path, lab: Lab, script
 
 def remove(lab: Lab, name: str) -> None:
     """Take an edge machine away with everything on it."""
-    with state.locked(lab.folder):
+    with state.locked(lab.folder, wait=True):
         journal = _journal(lab.folder)
         if name not in dict(journal.state.edges):
             raise LabError(f"the lab {lab.name!r} has no edge machine {name!r}")

@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 
 from e2e.lab import cgroups
-from e2e.lab.processes import Place, Ready, is_current, start
+from e2e.lab.processes import Place, Ready, cgroup_of, is_current, start
 from e2e.lab.programs import Programs
 from e2e.lab.state import Journal, Process
 
@@ -76,7 +76,7 @@ def make_private(journal: Journal, name: str, *, netns: str, folder: Path, scrip
     (folder / "mounts.sh").write_text(script)
     holder = start(journal, name, _holder(folder), place=Place(netns=netns), inputs=[script],
                    ready=Ready(journal.folder, name))  # fmt: skip
-    return place(netns=netns, holder=holder)
+    return place(journal, netns=netns, holder=holder)
 
 
 def is_private(journal: Journal, name: str, *, folder: Path, script: str) -> bool:
@@ -88,9 +88,9 @@ def _holder(folder: Path) -> list[str | Path]:
     return ["unshare", "--mount", "--propagation", "unchanged", "/bin/sh", folder / "mounts.sh"]
 
 
-def place(*, netns: str, holder: Process) -> Place:
-    """Where the processes of a machine run."""
-    return Place(netns=netns, mounts=holder)
+def place(journal: Journal, *, netns: str, holder: Process) -> Place:
+    """Where the processes of a machine run. Commands that are run there end with the machine."""
+    return Place(netns=netns, mounts=holder, cgroup=cgroup_of(journal, holder.name))
 
 
 def cri_settings(*, conf_dir: str, runc: Path | None = None) -> dict[str, Any]:

@@ -18,6 +18,10 @@ from e2e.lab.network import LabError
 from e2e.lab.state import Journal, Process, boot_id
 from k0s_images.cache import digest
 
+_JOIN = """for entrance in $1; do echo $$ > "$entrance"; done
+shift
+exec "$@\""""
+
 # The shell enters the cgroups before anything of ours runs, and leaves the program behind as an orphan, so that it does
 # not end with us and leaves no zombie. In a shell without job control a background child does not lead a process
 # group, so `setsid` keeps its process id.
@@ -34,9 +38,11 @@ class Place:
 
     netns: str | None = None
     mounts: Process | None = None
+    cgroup: str | None = None
+    """Where commands that are run here (`call`) belong, so that what they leave behind is found."""
 
     def enter(self) -> list[str]:
-        """The words before a command line that take it to this place.
+        """The words before a command line that take it to the namespaces of this place.
 
         `ip netns exec` is no alternative: it mounts /sys anew and hides the cgroups.
         """
@@ -206,11 +212,13 @@ def call(
 ) -> str:
     """Run a command to its end and return what it printed; `LabError` with its complaint if it fails."""
     words = [*(place or Place()).enter(), *map(str, argv)]
+    if place and place.cgroup:
+        words = ["/bin/sh", "-c", _JOIN, "join", " ".join(map(str, cgroups.entrances(place.cgroup))), *words]
     try:
         done = subprocess.run(words, env=clean_environment(), input=input, capture_output=True, text=True, check=False,
                               timeout=seconds, cwd="/")  # fmt: skip
     except subprocess.TimeoutExpired as error:
-        raise LabError(f"{' '.join(words)}: no end after {seconds:.0f} s") from error
+        raise LabError(f"{' '.join(map(str, argv))}: no end after {seconds:.0f} s") from error
     if done.returncode:
-        raise LabError(f"{' '.join(words)}: {(done.stderr or done.stdout).strip()}")
+        raise LabError(f"{' '.join(map(str, argv))}: {(done.stderr or done.stdout).strip()}")
     return done.stdout

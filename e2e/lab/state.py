@@ -140,14 +140,17 @@ def read(folder: Path) -> State | None:
 
 
 @contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold the lab's lock (a file beside its folder); `LabError` at once if another process holds it."""
+def locked(folder: Path, *, wait: bool = False) -> Iterator[None]:
+    """Hold the lab's lock (a file beside its folder).
+
+    If another process holds it: `LabError` at once or, with `wait` (for what takes a moment), wait for it to end.
+    """
     if len(str(folder)) > MAX_FOLDER:
         raise LabError(f"{folder} is too long a path for the lab's sockets: set HOSTED_CP_CACHE to a shorter one")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with open(folder.with_name(f".{folder.name}.lock"), "w") as lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError as error:
             raise LabError(f"another process is working on the lab {folder.name.removeprefix('lab-')!r}") from error
         yield

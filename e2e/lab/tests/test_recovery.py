@@ -141,6 +141,22 @@ def test_two_labs_have_nothing_in_common_and_one_goes_without_the_other() -> Non
         cluster.down(other)
 
 
+def test_an_edge_machine_that_died_is_made_anew_and_goes_with_its_lab() -> None:
+    lab = cluster.up(NAME)
+    first = lab.edge("one")
+    (first.folder / "k0s" / "disk").write_text("kept")
+    left = int(first.call("sh", "-c", "echo gone > /etc/hosted-cp-lab-test; sleep 1000 > /dev/null 2>&1 & echo $!"))
+    assert first.place.mounts is not None
+    os.kill(first.place.mounts.pid, signal.SIGKILL)
+    second = lab.edge("one")
+    assert second.address == first.address
+    assert processes.born(left) is None
+    assert not second.path("/etc/hosted-cp-lab-test").exists()
+    assert second.path("/var/lib/k0s/disk").read_text() == "kept"
+    cluster.down(NAME)
+    assert traces.of(NAME) == []
+
+
 def test_an_interface_of_somebody_else_s_is_not_touched() -> None:
     link = netns.machine_link(NAME)
     call(["ip", "link", "add", link, "type", "bridge"])

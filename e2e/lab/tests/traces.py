@@ -33,7 +33,11 @@ def _living(cgroup: str, folder: str) -> list[str]:
             continue
         try:
             words = (entry / "cmdline").read_bytes()  # empty for what is dead and not yet reaped
-            if words and (f"/{cgroup}/" in (entry / "cgroup").read_text() or f"{folder}/".encode() in words):
+            if not words:
+                continue
+            inside = f"/{cgroup}/" in (entry / "cgroup").read_text()
+            # Mounts of the lab's folder are only in the mount namespaces of its machines.
+            if inside or f"{folder}/".encode() in words or f"{folder}/" in (entry / "mountinfo").read_text():
                 found.append(f"{entry.name} {words[:80]!r}")
         except (FileNotFoundError, ProcessLookupError):
             continue
