@@ -70,7 +70,7 @@ def first_public() -> str:
 
 def local() -> list[str]:
     """All addresses of this machine, including what its host name resolves to."""
-    found = [str(a) for _, a in interfaces() if not (a.version == 6 and a.is_link_local)]
+    found = [str(a) for _, a in interfaces()]
     for name in ("localhost", socket.gethostname()):
         try:
             found += [str(info[4][0]) for info in socket.getaddrinfo(name, None, proto=socket.IPPROTO_TCP)]

@@ -14,6 +14,7 @@ from k0s_images.standin.config import ClusterConfig
 from k0s_images.standin.layout import Layout
 from k0s_images.standin.pki import Authority, KeySource, Leaf
 from k0s_images.standin.schema import seconds
+from k0s_images.standin.versions import Release
 
 MASTERS = "system:masters"
 
@@ -26,11 +27,15 @@ def lives(section: dict[str, str]) -> tuple[dt.timedelta, dt.timedelta]:
     )
 
 
-def server_hosts(config: ClusterConfig) -> tuple[str, ...]:
+def server_hosts(config: ClusterConfig, release: Release) -> tuple[str, ...]:
     """The SANs of the API server's certificate."""
     domain = config.spec["network"]["clusterDomain"]
     service = "kubernetes.default.svc"
-    names = ["kubernetes", "kubernetes.default", service, f"{service}.{domain}", f"{service}.{domain}."]
+    names = ["kubernetes", "kubernetes.default", service]
+    if release.service_domain_names:
+        names += [f"{service}.{domain}", f"{service}.{domain}."]
+    else:
+        names += [f"{service}.cluster", f"kubernetes.svc.{domain}"]
     names += ["localhost", "127.0.0.1"]
     names += [config.api["address"], *config.api.get("sans", []), *addresses.local()]
     if config.external_host:
@@ -42,8 +47,8 @@ def server_hosts(config: ClusterConfig) -> tuple[str, ...]:
 class Certificates:
     """The certificates of one start: `begin` makes what the API server needs, `finish` the rest."""
 
-    def __init__(self, config: ClusterConfig, places: Layout) -> None:
-        self._config, self._layout = config, places
+    def __init__(self, config: ClusterConfig, places: Layout, release: Release) -> None:
+        self._config, self._layout, self._release = config, places, release
         self._keys = KeySource()
         self._authority_life, self._leaf_life = lives(config.api["ca"])
         self._cluster_ca = places.pki / "ca.crt"
@@ -65,10 +70,10 @@ class Certificates:
         life = self._authority_life
         self._ca = pki.ensure_authority(folder / "ca", "kubernetes-ca", life=life, keys=keys)
         front = pki.ensure_authority(folder / "front-proxy-ca", "kubernetes-front-proxy-ca", life=life, keys=keys)
-        pki.ensure_key_pair(folder / "sa.key", folder / "sa.pub", keys=keys, owner=users.uid(apiserver))
+        pki.ensure_key_pair(folder / "sa.key", folder / "sa.pub", keys=keys, owner=0)
         if self._managed_etcd:
             self._etcd()
-        hosts, server = server_hosts(self._config), self._config.local_server
+        hosts, server = server_hosts(self._config, self._release), self._config.local_server
         client = "front-proxy-client"
         self._leaf(
             self._ca,
@@ -103,7 +108,7 @@ class Certificates:
                 stem=folder / stem, common_name=name, organization=name, owner=owner, server=server))  # fmt: skip
         self._leaf(self._ca, Leaf(
             stem=folder / "k0s-api", common_name="k0s-api", organization="kubernetes", owner=apiserver,
-            hosts=server_hosts(self._config)))  # fmt: skip
+            hosts=server_hosts(self._config, self._release)))  # fmt: skip
         self._keys.close()
 
     def _etcd(self) -> None:

@@ -86,7 +86,7 @@ class Controller:
         layout.prepare(self._o.layout)
         lock = RuntimeLock(self._o.layout)
         lock.publish(node_config=dict(self._o.config.document))
-        certificates = Certificates(self._o.config, self._o.layout)
+        certificates = Certificates(self._o.config, self._o.layout, self._o.release)
         certificates.begin()
         if self._o.init_only:
             certificates.finish()
@@ -172,7 +172,7 @@ class Controller:
     def _konnectivity(self, servers: int) -> None:
         o = self._o
         level = programs.verbosity(o.levels, "konnectivity-server")
-        self._child(programs.konnectivity(o.config, o.layout, level=level, servers=servers))
+        self._child(programs.konnectivity(o.config, o.layout, o.release, level=level, servers=servers))
         self._note("Konnectivity", "successfully initialized konnectivity component")
 
     # -- what runs once the API answers -------------------------------------------------------------------------------

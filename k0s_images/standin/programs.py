@@ -141,6 +141,7 @@ def apiserver(
         "api-audiences": ISSUER + (f",{AGENT_AUDIENCE}" if konnectivity else ""),
         "shutdown-watch-termination-grace-period": f"{_WATCH_GRACE}s",
     }  # fmt: skip
+    arguments = _known(release, "kube-apiserver", arguments)
     extra = api.get("extraArgs", {})
     if not (release.authentication_config and "authentication-config" in extra):
         arguments["anonymous-auth"] = "false"
@@ -155,6 +156,12 @@ def apiserver(
     last = storage_arguments(config, places)
     argv = _argv(executable("kube-apiserver", places), arguments, api.get("rawArgs", []), last)
     return Program(name="kube-apiserver", argv=argv, uid=users.uid(users.KUBE_APISERVER), stop_timeout=stop_timeout)
+
+
+def _known(release: Release, component: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Without the arguments that this version does not give the component yet."""
+    unknown = release.unknown_arguments.get(component, frozenset())
+    return {name: value for name, value in arguments.items() if name not in unknown}
 
 
 def _gates(config: ClusterConfig, component: str, extra: Mapping[str, str]) -> str:
@@ -207,7 +214,7 @@ def scheduler(config: ClusterConfig, places: Layout, *, level: str, single: bool
     return Program(name="kube-scheduler", argv=argv, uid=users.uid(users.KUBE_SCHEDULER))
 
 
-def konnectivity(config: ClusterConfig, places: Layout, *, level: str, servers: int) -> Program:
+def konnectivity(config: ClusterConfig, places: Layout, release: Release, *, level: str, servers: int) -> Program:
     """konnectivity-server, through which the API server reaches workers that nobody can dial."""
     section, owner = config.spec["konnectivity"], users.uid(users.KONNECTIVITY)
     layout.directory(places.konnectivity_socket.parent, 0o755, owner=owner)
@@ -221,7 +228,12 @@ def konnectivity(config: ClusterConfig, places: Layout, *, level: str, servers: 
         "proxy-strategies": "destHost,defaultRoute,default", "server-count": servers, "server-id": places.invocation,
         "uds-name": places.konnectivity_socket, "v": level,
     }  # fmt: skip
-    return Program(name="konnectivity", argv=_argv(executable("konnectivity-server", places), arguments), uid=owner)
+    arguments = _known(release, "konnectivity-server", arguments)
+    return Program(
+        name="konnectivity",
+        argv=_argv(executable("konnectivity-server", places), _known(release, "konnectivity-server", arguments)),
+        uid=owner,
+    )
 
 
 def egress_selector(places: Layout) -> dict[str, Any]:

@@ -34,6 +34,12 @@ class Release:
     unknown_fields: frozenset[str]
     #: Flags of `k0s controller` that came later.
     unknown_flags: frozenset[str]
+    #: Arguments of components that came later: component -> names.
+    unknown_arguments: Mapping[str, frozenset[str]]
+    #: The server certificate names the API Service with its cluster domain. Earlier versions got those names wrong.
+    service_domain_names: bool
+    #: worker-config ConfigMaps say `primaryAddressFamily`.
+    profiles_say_family: bool
     #: With `authentication-config` among the API server's extra arguments, the default `--anonymous-auth` is left out.
     authentication_config: bool
     #: `spec.images`: name -> (image, version); nested names are dotted.
@@ -61,6 +67,9 @@ _V136 = Release(
     ignored_components=frozenset({"worker-config"}),
     unknown_fields=frozenset(),
     unknown_flags=frozenset(),
+    unknown_arguments={},
+    service_domain_names=True,
+    profiles_say_family=True,
     authentication_config=True,
     images={
         "konnectivity": _quay("apiserver-network-proxy-agent", "v0.36.0-k0s.0"),
@@ -94,6 +103,12 @@ _V135 = Release(
         *(f"network.{name}.patches" for name in _PATCHABLE),
     }),
     unknown_flags=frozenset({"api-server-stop-timeout"}),
+    unknown_arguments={
+        "kube-apiserver": frozenset({"shutdown-watch-termination-grace-period"}),
+        "konnectivity-server": frozenset({"graceful-shutdown-timeout"}),
+    },
+    service_domain_names=False,
+    profiles_say_family=False,
     authentication_config=False,
     images={
         "konnectivity": _quay("apiserver-network-proxy-agent", "v0.34.0-k0s.2"),

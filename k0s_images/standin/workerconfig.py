@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import json
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from k0s_images.standin import log, stacks
@@ -65,21 +65,29 @@ def kubelet_configuration(config: ClusterConfig, *, windows: bool = False) -> Ob
         gates[name] = value == "true"
     if gates:
         result["featureGates"] = gates
+    result["volumePluginDir"] = "/usr/libexec/k0s/kubelet-plugins/volume/exec"
     if windows:
         result["cgroupsPerQOS"] = False
     else:
         result["kubeReservedCgroup"] = "system.slice"
         result["kubeletCgroups"] = "/system.slice/containerd.service"
-        result["volumePluginDir"] = "/usr/libexec/k0s/kubelet-plugins/volume/exec"
     return result
 
 
-def _data(config: ClusterConfig, servers: list[str], kubelet: Object, *, disabled: frozenset[str]) -> dict[str, str]:
+def _data(
+    config: ClusterConfig,
+    release: Release,
+    servers: list[str],
+    kubelet: Object,
+    *,
+    pause: Sequence[str],
+    disabled: frozenset[str],
+) -> dict[str, str]:
     balancing = copy.deepcopy(config.spec["network"]["nodeLocalLoadBalancing"])
     for proxy in ("envoyProxy", "traefik"):
         if proxy in balancing:
             balancing[proxy].setdefault("imagePullPolicy", config.spec["images"]["default_pull_policy"])
-    image, _, version = config.image("pause").rpartition(":")
+    image, _, version = config.image(*pause).rpartition(":")
     values: dict[str, Any] = {
         "apiServerAddresses": servers,
         "kubeletConfiguration": kubelet,
@@ -89,8 +97,9 @@ def _data(config: ClusterConfig, servers: list[str], kubelet: Object, *, disable
             "agentPort": config.spec["konnectivity"]["agentPort"],
         },
         "pauseImage": {"image": image, "version": version},
-        "primaryAddressFamily": config.family,
     }
+    if release.profiles_say_family:
+        values["primaryAddressFamily"] = config.family
     if config.spec["network"]["dualStack"]["enabled"]:
         values["dualStackEnabled"] = True
     if "autopilot" in disabled:
@@ -122,14 +131,21 @@ def objects(config: ClusterConfig, release: Release, servers: list[str], *, disa
                 "namespace": "kube-system",
                 "labels": {**labels, "k0s.k0sproject.io/worker-profile": name},
             },
-            "data": _data(config, servers, kubelet, disabled=disabled),
+            "data": _data(
+                config,
+                release,
+                servers,
+                kubelet,
+                disabled=disabled,
+                pause=("windows", "pause") if name == "default-windows" else ("pause",),
+            ),
         }
         for name, kubelet in profiles.items()
     ]
     group = "rbac.authorization.k8s.io"
     name = f"system:bootstrappers:worker-config-{release.minor}"
     metadata = {"name": name, "namespace": "kube-system", "labels": labels}
-    names = [m["metadata"]["name"] for m in maps]
+    names = sorted(m["metadata"]["name"] for m in maps)
     role = {
         "apiVersion": f"{group}/v1", "kind": "Role", "metadata": metadata,
         "rules": [{
