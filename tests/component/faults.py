@@ -7,6 +7,7 @@ for, so audit log and RBAC see that user. Faults are data; each is used up after
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -135,7 +136,11 @@ async def _pass(state: Proxy, session: aiohttp.ClientSession, request: web.Reque
         request.method, request.rel_url.raw_path_qs, data=content or None, headers=headers
     ) as answer:
         if watch and answer.status == 200:
-            return await _pass_watch(fault, request, answer)
+            response = web.StreamResponse(headers={"Content-Type": answer.headers["Content-Type"]})
+            with contextlib.suppress(ConnectionResetError):  # the caller has gone
+                await response.prepare(request)
+                await _pass_watch(fault, request, answer, response)
+            return response
         body = await answer.read()
         if state.after is not None:
             state.after(f"{method} {request.path}", answer.status)
@@ -146,14 +151,14 @@ async def _pass(state: Proxy, session: aiohttp.ClientSession, request: web.Reque
         return web.Response(status=answer.status, body=body, headers=kept)
 
 
-async def _pass_watch(fault: Fault, request: web.Request, answer: aiohttp.ClientResponse) -> web.StreamResponse:
-    response = web.StreamResponse(headers={"Content-Type": answer.headers.get("Content-Type", "application/json")})
-    await response.prepare(request)
+async def _pass_watch(
+    fault: Fault, request: web.Request, answer: aiohttp.ClientResponse, response: web.StreamResponse
+) -> None:
     lines, rest = 0, b""
     while fault.cut_after is None or lines < fault.cut_after:
         chunk = await answer.content.readany()
         if not chunk:
-            return response
+            return
         *whole, rest = (rest + chunk).split(b"\n")
         for line in whole[: None if fault.cut_after is None else fault.cut_after - lines]:
             await response.write(line + b"\n")
@@ -161,4 +166,3 @@ async def _pass_watch(fault: Fault, request: web.Request, answer: aiohttp.Client
     if fault.silent:
         await asyncio.Event().wait()
     _cut(request)
-    return response
