@@ -93,6 +93,7 @@ def test_a_worker_joins_from_an_edge_machine_and_its_pods_answer(
     record_testsuite_property: Callable[..., None],
 ) -> None:
     image, archive, k0s = _k0s()
+    minor = ".".join(image.rpartition(":v")[2].split(".")[:2])
     wanted = images.archives(only=[images.TOOLBOX, images.konnectivity_agent_name()])
     lab.load_images({image: archive})
     path = f"/api/v1/namespaces/{namespace}"
@@ -119,7 +120,7 @@ def test_a_worker_joins_from_an_edge_machine_and_its_pods_answer(
     def tenant(*words: str, input: str | None = None) -> str:
         return inside("kubectl", *words, input=input)
 
-    _eventually(lambda: tenant("-n", "kube-system", "get", "configmap", "worker-config-default-1.36"), seconds=120)
+    _eventually(lambda: tenant("-n", "kube-system", "get", "configmap", f"worker-config-default-{minor}"), seconds=120)
     record_testsuite_property("join-ready", round(time.monotonic() - begun, 1))
     token = tmp_path / "token"
     token.write_text(inside("token", "create", "--role=worker"))
@@ -127,7 +128,7 @@ def test_a_worker_joins_from_an_edge_machine_and_its_pods_answer(
     machine = edge("worker")
     machine.add_images(wanted)
     begun = time.monotonic()
-    machine.run_worker(k0s, token)
+    machine.run_worker(k0s, token, minor=minor)
     _eventually(lambda: tenant("wait", "--for=condition=Ready", "node/worker", "--timeout=30s"), seconds=60)
     record_testsuite_property("node-ready", round(time.monotonic() - begun, 1))
     tenant("apply", "-f", "-", input=json.dumps({
@@ -141,7 +142,7 @@ def test_a_worker_joins_from_an_edge_machine_and_its_pods_answer(
     record_testsuite_property("logs-through-konnectivity", round(time.monotonic() - begun, 1))
     assert "uid=65534" in tenant("exec", "hello", "--", "id")
     machine.stop()
-    machine.run_worker(k0s, token)
+    machine.run_worker(k0s, token, minor=minor)
     again = "--for=jsonpath={.status.containerStatuses[0].restartCount}=1"
     tenant("wait", again, "pod/hello", "--timeout=60s")
     tenant("wait", "--for=condition=Ready", "pod/hello", "--timeout=30s")
