@@ -6,7 +6,6 @@ executes does not change under it when the checkout does.
 
 from __future__ import annotations
 
-import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -14,6 +13,19 @@ from pathlib import Path
 from k0s_images.cache import cached
 
 _PACKAGE = Path(__file__).parent / "standin"
+#: Not a shell script: a shell drops variables such as KUBE-APISERVER_GOMEMLIMIT, whose names it cannot have itself.
+#: The package is found through the script's own place, because the folder is renamed when it is complete.
+_SCRIPT = """#!{python} -P
+import os
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.realpath(__file__)), "lib"))
+os.environ.setdefault("K0S_STANDIN_VERSION", "{minor}")
+
+from k0s_images.standin.cli import main
+
+sys.exit(main(sys.argv[1:]))
+"""
 
 
 def launcher(minor: str = "1.36") -> Path:
@@ -29,16 +41,12 @@ def launcher(minor: str = "1.36") -> Path:
         shutil.copytree(_PACKAGE, package / "standin", ignore=shutil.ignore_patterns("__pycache__", "VERSION"))
         (package / "__init__.py").touch()
         script = out / "k0s"
-        script.write_text(
-            "#!/bin/sh\n"
-            "# Found through its own place, because the folder is renamed into the cache when it is complete.\n"
-            'here=$(dirname "$(readlink -f "$0")")\n'
-            f'export PYTHONPATH="$here/lib" K0S_STANDIN_VERSION="${{K0S_STANDIN_VERSION:-{minor}}}"\n'
-            f'exec {shlex.quote(str(python))} -P -m k0s_images.standin "$@"\n'
-        )
+        script.write_text(_SCRIPT.format(python=python, minor=minor))
         script.chmod(0o755)
 
-    return cached(f"k0s-stand-in-{minor}", minor, str(python), _PACKAGE, build=build, usually="a moment") / "k0s"
+    return (
+        cached(f"k0s-stand-in-{minor}", _SCRIPT, minor, str(python), _PACKAGE, build=build, usually="a moment") / "k0s"
+    )
 
 
 if __name__ == "__main__":

@@ -60,13 +60,14 @@ def controller_on_machine(
     stack: ExitStack, subject: Subject, folder: Path, *, spec: Mapping[str, Any] | None = None, name: str = "c0",
     on: Machine | None = None, disable: str = HOSTED, arguments: tuple[str, ...] = (), config: str | None = None,
     files: Mapping[str, str | bytes] | None = None, env: Mapping[str, str] | None = None, address: str = "10.99.0.2",
+    link: Callable[[int], None] | None = None,
 ) -> Controller:  # fmt: skip
     """Start a controller on a machine of its own (or on a given one), which ends with the stack.
 
     `files` are laid into the machine first; `config` is the whole k0s.yaml where `spec` does not do.
     """
     path = [subject.binary.parent, subject.components]
-    place = on or stack.enter_context(machine(name, folder / name, path=path, address=address))
+    place = on or stack.enter_context(machine(name, folder / name, path=path, address=address, link=link))
     texts = {"/etc/k0s/k0s.yaml": config if config is not None else json.dumps({"spec": spec or {}}), **(files or {})}
     for where, content in texts.items():
         file = place.path(where)

@@ -193,13 +193,7 @@ _COMPONENTS = {
 ])  # fmt: skip
 def test_add_ons(stack: str, objects: str, start: Start) -> None:
     """Deployed unless they are disabled, as a stack of this name."""
-    names = {
-        "coredns": "coredns",
-        "kubeproxy": "kube-proxy",
-        "metricserver": "metrics-server",
-        "kuberouter": "network-provider",
-    }
-    disabled = ",".join(c for c in HOSTED.split(",") if c != names[stack])
+    disabled = ",".join(c for c in HOSTED.split(",") if c != _COMPONENTS[stack])
     spec = {"storage": {"type": "kine"}} if stack == "kuberouter" else _SPEC
     controller = start(spec=spec, disable=disabled)
     controller.ready()

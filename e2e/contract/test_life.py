@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
@@ -93,7 +94,10 @@ def test_probe_by_anonymous_auth(start: Start) -> None:
 def test_extra_and_raw_arguments(start: Start) -> None:
     """Extra arguments override, raw ones are appended, and nothing overrides how the store is reached."""
     spec = _SPEC | {
-        "api": {"extraArgs": {"profiling": "true", "etcd-servers": "http://nowhere:1"}, "rawArgs": ["--max-requests-inflight=77"]},
+        "api": {
+            "extraArgs": {"profiling": "true", "etcd-servers": "http://nowhere:1"},
+            "rawArgs": ["--max-requests-inflight=77"],
+        },
         "controllerManager": {"extraArgs": {"kube-api-burst": "600"}, "rawArgs": ["--concurrent-gc-syncs=7"]},
         "scheduler": {"extraArgs": {"kube-api-qps": "99"}},
         "featureGates": [{"name": "AllAlpha", "enabled": False}],
@@ -119,7 +123,7 @@ def test_variables_reach_components_by_prefix(start: Start) -> None:
     children = controller.process.children()
 
     def environment(program: str) -> dict[str, str]:
-        raw = open(f"/proc/{children[program]}/environ", "rb").read().decode()
+        raw = Path(f"/proc/{children[program]}/environ").read_text()
         return dict(pair.partition("=")[::2] for pair in raw.split("\0") if pair)
 
     assert environment("kube-apiserver")["GOMEMLIMIT"] == "3GiB"
@@ -136,14 +140,16 @@ def test_a_child_that_dies_is_started_again(start: Start) -> None:
     old = controller.process.children()["konnectivity-server"]
     os.kill(old, signal.SIGKILL)
     begun = time.monotonic()
-    controller.wait_for(
-        lambda: controller.process.children().get("konnectivity-server", old) != old, within=20, what="a new konnectivity-server"
-    )  # fmt: skip
+
+    def replaced() -> bool:
+        return controller.process.children().get("konnectivity-server", old) != old
+
+    controller.wait_for(replaced, within=20, what="a new konnectivity-server")
     assert time.monotonic() - begun > 3
 
 
 def test_disabled_components_do_not_run(start: Start) -> None:
-    """What is disabled is neither started nor deployed; nor is the API server told of a konnectivity that is not there."""
+    """What is disabled is not started; nor is the API server told of a konnectivity that is not there."""
     controller = start(spec=_SPEC, disable=f"{HOSTED},konnectivity-server,kube-scheduler,kube-controller-manager")
     controller.ready()
     assert set(controller.process.children()) == {"kine", "kube-apiserver"}

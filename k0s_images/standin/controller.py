@@ -28,8 +28,10 @@ from k0s_images.standin import (
     layout,
     leases,
     log,
+    network_addons,
     programs,
     rbac,
+    service_addons,
     stacks,
     status,
     workerconfig,
@@ -260,8 +262,20 @@ class Controller:
                 self._undo.append(self._child(program).stop)
 
     def _addons(self) -> None:
-        if "konnectivity-server" not in self._o.disabled:
+        config, disabled = self._o.config, self._o.disabled
+        network = config.spec["network"]
+        if "konnectivity-server" not in disabled:
             self._agents()
+        if "kube-proxy" not in disabled and not network["kubeProxy"].get("disabled"):
+            self._manifest("kubeproxy", "kube-proxy.yaml", network_addons.kube_proxy(config))
+        if "coredns" not in disabled:
+            self._manifest("coredns", "coredns.yaml", service_addons.coredns(config))
+        if "metrics-server" not in disabled:
+            self._manifest("metricserver", "metric_server.yaml", service_addons.metrics_server(config))
+        if "network-provider" not in disabled and network["provider"] == "kuberouter":
+            self._manifest("kuberouter", "kube-router.yaml", network_addons.kube_router(config))
+        elif "network-provider" not in disabled and network["provider"] == "calico":
+            log.warning("the stand-in does not deploy Calico", component="network-provider")
 
     def _agents(self) -> None:
         things = addons.konnectivity(self._o.config, servers=self._servers)
