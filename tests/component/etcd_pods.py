@@ -44,6 +44,10 @@ _USER = 1001
 _SERIAL = itertools.count(random.randrange(60_000))
 
 
+class Unavailable(Exception):
+    """etcd answered that it could not do what it was asked."""
+
+
 @dataclass
 class World:
     """One tenant's etcd: its permit, certificates and volumes, and the members that run."""
@@ -52,6 +56,8 @@ class World:
     program: Path
     members: int
     shell: str = "busybox"
+    #: Where the init step finds its tools, if not where the test does.
+    path: str = ""
     secrets: dict[str, dict[str, bytes]] = field(default_factory=dict)
     running: dict[int, subprocess.Popen[bytes]] = field(default_factory=dict)
 
@@ -151,7 +157,9 @@ class World:
         variables = environment(container, pod=f"{NAMES.etcd}-{ordinal}", secrets=secrets or self.secrets)
         words = command(container, variables)
         assert words[0] == "/bin/sh"
-        argv = self._contained(ordinal, [*SHELLS[self.shell], *words[1:]])
+        path = [shutil.which("env") or "env", f"PATH={self.path}"] if self.path else []
+        shell = shutil.which(SHELLS[self.shell][0]) or self.shell
+        argv = self._contained(ordinal, [*path, shell, *SHELLS[self.shell][1:], *words[1:]])
         return subprocess.run(
             argv, env={**variables, "PATH": os.environ["PATH"]}, capture_output=True, text=True, timeout=30, check=False
         )
@@ -266,17 +274,23 @@ class World:
             answer = connection.getresponse()
             content = answer.read()
             if answer.status != 200:
-                raise OSError(f"{answer.status}: {content!r}")
+                raise Unavailable(f"{answer.status}: {content!r}")
             found: dict[str, Any] = orjson.loads(content)
             return found
         finally:
             connection.close()
 
     def write(self, ordinal: int, keys: Sequence[str]) -> None:
-        """Write these keys; returns when the last one is acknowledged."""
+        """Write these keys until each is acknowledged: while a leader is elected, etcd answers that it could not."""
+        deadline = time.monotonic() + 40
         for key in keys:
             encoded = base64.b64encode(key.encode()).decode()
-            self.call(ordinal, "/v3/kv/put", {"key": encoded, "value": encoded})
+            while True:
+                try:
+                    self.call(ordinal, "/v3/kv/put", {"key": encoded, "value": encoded})
+                    break
+                except Unavailable:
+                    assert time.monotonic() < deadline
 
     def keys(self, ordinal: int, *, serializable: bool = False) -> set[str]:
         """All keys, as the quorum has them (or this member, if `serializable`)."""
@@ -296,6 +310,8 @@ def world(folder: Path, program: Path, *, members: int, shell: str = "busybox") 
         yield made
     finally:
         made.stop_all()
+        for ordinal in range(members):
+            shutil.rmtree(made.volume(ordinal), ignore_errors=True)  # each write-ahead log takes 128 MiB
 
 
 def marker(volume: Path) -> Path:

@@ -133,14 +133,48 @@ def test_a_volume_emptied_under_its_pod_is_refused_by_etcd_itself(again: World, 
 
 def test_without_the_permit_writes_are_lost(again: World) -> None:
     """What all this is for: the same volumes, with the permit as it was before the bootstrap."""
-    forgetful = {**again.secrets, NAMES.etcd_permit: permit_data(a_first_permit())}
-    forgetful[NAMES.etcd_permit]["cluster-token"] = again.secrets[NAMES.etcd_permit]["cluster-token"]
+    forgetful = forgotten(again)
     again.new_volume(0)
     assert again.start(0, secrets=forgetful) == ""
+    while again.health(0, "/livez") != 200:
+        time.sleep(0.01)
     assert again.start(2, secrets=forgetful) == ""
     again.await_ready(0, 2)
     assert again.keys(0) == set(BEFORE)
     again.write(0, ["and it takes new ones"])
+
+
+def forgotten(w: World) -> dict[str, dict[str, bytes]]:
+    """The Secrets as they were before the bootstrap was recorded."""
+    old = permit_data(a_first_permit(w.members))
+    old["cluster-token"] = w.secrets[NAMES.etcd_permit]["cluster-token"]
+    return {**w.secrets, NAMES.etcd_permit: old}
+
+
+@pytest.mark.parametrize("ordinal", MEMBERS)
+@pytest.mark.parametrize(
+    "tools", ["all", "without head", "without tr", "without grep", "with a grep that finds nothing"]
+)
+def test_data_is_never_taken_for_an_interrupted_start(again: World, shell: str, ordinal: int, tools: str) -> None:
+    """Even with a permit of before the bootstrap, and whatever the image lacks, the init step leaves data alone."""
+    again.shell = shell
+    log = next(again.volume(ordinal).glob("member/wal/*.wal"))
+    before = log.read_bytes()
+    if tools != "all":
+        folder = again.folder / "tools"
+        folder.mkdir()
+        missing = tools.removeprefix("without ")
+        for tool in ("head", "tr", "grep", "sync", "mv", "rm"):
+            if tool != missing:
+                (folder / tool).symlink_to(shutil.which(tool) or "/nonexistent")
+        if missing not in ("head", "tr"):
+            (folder / "grep").unlink(missing_ok=True)
+            if missing != "grep":
+                (folder / "grep").write_text("#!/bin/sh\nexit 1\n")
+                (folder / "grep").chmod(0o755)
+        again.path = f"{folder}"
+    again.init(ordinal, secrets=forgotten(again))
+    assert log.read_bytes() == before
 
 
 @pytest.mark.parametrize("lost", MEMBERS, ids=lambda i: f"lost={i}")
@@ -151,8 +185,7 @@ def test_a_kubelet_that_has_not_seen_the_bootstrap_yet_is_stopped_by_the_peers(a
             assert again.start(ordinal) == ""
     again.await_ready(*again.running)
     again.new_volume(lost)
-    old = {**again.secrets, NAMES.etcd_permit: permit_data(a_first_permit())}
-    assert again.start(lost, secrets=old) == ""
+    assert again.start(lost, secrets=forgotten(again)) == ""
     assert again.ended(lost) == 1
     assert "has already been bootstrapped" in again.log(lost).read_text()
     assert again.keys(next(iter(again.running))) == {*BEFORE, *ACKNOWLEDGED}
@@ -256,6 +289,35 @@ def test_a_data_directory_without_a_log_counts_as_empty(one: World, shell: str) 
     one.secrets[NAMES.etcd_permit] = permit_data(a_first_permit(1))
     assert one.start(0) == "", "nothing was served yet"
     one.await_ready(0)
+
+
+def test_a_log_without_entries_is_begun_anew(one: World, shell: str) -> None:
+    """etcd killed between making its log and writing to it would wait for a leader for ever."""
+    one.shell = shell
+    assert one.init(0).returncode == 0
+    one.start_etcd(0)
+    one.await_ready(0)
+    one.stop(0)
+    [log] = one.volume(0).glob("member/wal/*.wal")
+    head = log.read_bytes()[:4096]
+    # The records before the first entry: checksum and metadata.
+    with log.open("r+b") as file:
+        file.truncate(head.index(b"https://") // 8 * 8 - 40)
+        file.truncate(64 * 1024 * 1024)
+    again = one.init(0)
+    assert again.returncode == 0
+    assert "is removed" in again.stderr
+    assert not (one.volume(0) / "member").exists()
+    one.start_etcd(0)
+    one.await_ready(0)
+
+    # After the bootstrap the same log is nobody's to remove.
+    one.stop(0)
+    one.grant(ready=True)
+    with log.open("r+b") as file:
+        file.truncate(0)
+    assert one.init(0).returncode == 0
+    assert log.exists()
 
 
 def test_a_volume_lost_before_the_bootstrap_was_recorded(three: World) -> None:

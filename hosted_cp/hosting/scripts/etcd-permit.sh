@@ -29,6 +29,26 @@ has_data() {
     return 1
 }
 
+names_the_member() {
+    tr -c ' -~' '\n' | grep -q -F "https://$POD_NAME."
+}
+
+# True if etcd was killed between making its log and writing the first entries to it: it would wait for ever for a leader
+# of a cluster without members. The first entries of every log name the members, and logs that have moved on have other
+# files or a snapshot, so a log that is unformed has never held anything, whatever the permit says. Only a clear answer
+# counts: the log can be read, the search is shown to work, and it finds nothing.
+is_unformed() {
+    first=$DATA_DIR/member/wal/0000000000000000-0000000000000000.wal
+    for file in "$DATA_DIR"/member/wal/*.wal "$DATA_DIR"/member/snap/*.snap; do
+        if [ -e "$file" ] && [ "$file" != "$first" ]; then return 1; fi
+    done
+    head -c 65536 "$first" >/dev/null || return 1
+    printf '\0\001{"https://%s.x"\0' "$POD_NAME" | names_the_member || return 1
+    found=0
+    head -c 65536 "$first" | names_the_member || found=$?
+    [ "$found" -eq 1 ]
+}
+
 case ${POD_NAME##*-} in
     0) permit=${PERMIT_MEMBER_0-} ;;
     1) permit=${PERMIT_MEMBER_1-} ;;
@@ -74,7 +94,12 @@ elif [ -e "$DATA_DIR/member" ] && [ "$former" != unmarked ]; then
 fi
 
 # May it be empty? Anything but a clear "not formed yet" means no.
-if ! has_data && ! { [ "$PERMIT_BOOTSTRAPPED" = false ] && [ "$grant" = new ]; }; then
+if [ "$PERMIT_BOOTSTRAPPED" = false ] && [ "$grant" = new ]; then
+    if has_data && is_unformed; then
+        echo "$claim holds a log without entries, left by a start that was interrupted; it is removed" >&2
+        rm -rf "$DATA_DIR/member"
+    fi
+elif ! has_data; then
     refuse EtcdMemberLostVolume "$claim is empty, but $POD_NAME is a member of an etcd that has served: starting it with\
  an empty volume could lose acknowledged writes. Bring the old volume back; or, if the data is lost, restore a backup or\
  create the tenant anew"
