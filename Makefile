@@ -31,3 +31,15 @@ venv: $(VENV)/.ready  ## the Python environment, from the hash-pinned lock file
 lock:  ## renew requirements/*.txt from pyproject.toml (needs uv)
 	uv pip compile -q --upgrade pyproject.toml --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -o requirements/runtime.txt
 	uv pip compile -q --upgrade pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -o requirements/dev.txt
+
+preflight:  ## what this machine lacks for demo and tests
+	@$(PYTHON) -m e2e.lab preflight
+
+demo:  ## a Cluster manifest becomes a control plane; a worker joins from another network
+	@$(PYTHON) -m e2e.lab preflight --install
+	@$(MAKE) -s venv >/dev/null
+	@$(PY) -m e2e.demo
+
+demo-down:  ## remove every trace of the demo
+	@$(MAKE) -s venv >/dev/null
+	@$(PY) -m e2e.demo down

@@ -345,6 +345,7 @@ async def _kopf(
                 registry=registry,
                 settings=_settings(kopf),
                 standalone=True,
+                identity=options.identity,  # else it asks the system for the name of its user, which need not have one
                 clusterwide=not options.namespaces,
                 namespaces=options.namespaces,
                 ready_flag=ready,

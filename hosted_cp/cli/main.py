@@ -9,13 +9,17 @@ from typing import BinaryIO
 import click
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "HOSTED_CP"})
+#: Every option can also be given as `HOSTED_CP_<NAME>` in the environment.
+_CONTEXT = {"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "HOSTED_CP"}
+
+
+@click.group(context_settings=_CONTEXT)
 @click.version_option(package_name="hosted-cp")
 def main() -> None:
     """Host many tenants' k0s control planes inside one Kubernetes cluster."""
 
 
-@main.command()
+@main.command(context_settings=_CONTEXT)
 @click.option(
     "--kubeconfig",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -75,7 +79,7 @@ def run(**options: object) -> None:
     sys.exit(run_operator(options))
 
 
-@main.command()
+@main.command(context_settings=_CONTEXT)
 @click.option(
     "-f",
     "--filename",
