@@ -1,0 +1,484 @@
+"""A pretend world for plans: one namespace, one tenant in it, and the loop that brings them together.
+
+Plans are carried out as the executor carries them out (`hosted_cp.executor`, which `tests/component` tests against a
+real server), round after round as the loop does (`hosted_cp.kube.loop`), against a `PretendServer`. What the planner
+sees goes through the product's own observer, so facts of Secrets are facts of real keys; those come from a seeded
+source, so everything is repeatable.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+from hosted_cp.api.cluster import parse_cluster
+from hosted_cp.executor import METADATA_MANAGER, _with_foreign_metadata, merge_difference
+from hosted_cp.hosting.names import Names
+from hosted_cp.hosting.plan import plan
+from hosted_cp.hosting.settings import Settings
+from hosted_cp.hosting.view import NodeAddress, TenantView
+from hosted_cp.kube.observing import observe
+from hosted_cp.kube.resources import resource_for
+from hosted_cp.planning import diff
+from hosted_cp.planning.actions import (
+    FIELD_MANAGER,
+    Action,
+    Apply,
+    Create,
+    Delete,
+    Event,
+    Finding,
+    PatchMetadata,
+    Plan,
+    Probe,
+    Ref,
+    Replace,
+    Target,
+)
+from hosted_cp.planning.observed import Observed
+from hosted_cp.planning.recipes import Inputs, MaterialError, Recipe
+from tests.hosting import pretend_pods
+from tests.hosting.pretend_pods import Script
+from tests.hosting.pretend_server import Json, PretendServer, Refused, encoded, observable, secret_data
+
+START = datetime(2026, 11, 21, 12, tzinfo=UTC)
+NAMESPACE = "tenants"
+CLUSTER_API = "k0smotron.io/v1beta2"
+CATALOGUE: dict[str, Any] = json.loads(
+    (Path(__file__).parents[2] / "k0s_images" / "catalogue.json").read_text(encoding="utf-8")
+)
+#: The kinds of a tenant's children.
+CHILDREN = ("Service", "Secret", "StatefulSet", "PodDisruptionBudget", "NetworkPolicy")
+#: As the loop: how often one key is planned in a row.
+ROUNDS = 12
+
+
+class Crash(Exception):
+    """The operator dies here."""
+
+
+def cluster(name: str = "demo", *, spec: Json | None = None, **metadata: Any) -> Json:
+    """A `Cluster` as a user writes it."""
+    return {
+        "apiVersion": CLUSTER_API,
+        "kind": "Cluster",
+        "metadata": {"name": name, "namespace": NAMESPACE, **metadata},
+        "spec": {"service": {"type": "NodePort"}} if spec is None else spec,
+    }
+
+
+@cache
+def _rsa_keys(bits: int) -> tuple[rsa.RSAPrivateKey, ...]:
+    return tuple(rsa.generate_private_key(65537, bits) for _ in range(2))
+
+
+@dataclass(kw_only=True)
+class Material:
+    """Entropy and keys, seeded; counts what it gave."""
+
+    seed: int = 1
+    given: int = 0
+
+    def entropy(self, length: int) -> bytes:
+        self.given += 1
+        return hashlib.shake_256(f"{self.seed}/{self.given}".encode()).digest(length)
+
+    def new_key(self, algorithm: str) -> Any:
+        if algorithm.startswith("RSA-"):
+            self.given += 1
+            return _rsa_keys(int(algorithm.removeprefix("RSA-")))[self.given % 2]
+        curve = {"ECDSA-P256": ec.SECP256R1(), "ECDSA-P384": ec.SECP384R1()}[algorithm]
+        return ec.derive_private_key(int.from_bytes(self.entropy(31)) or 1, curve)
+
+
+@dataclass(kw_only=True)
+class World:
+    """The management cluster as far as one tenant concerns it, and the operator's side of it."""
+
+    name: str = "demo"
+    server: PretendServer = field(default_factory=PretendServer)
+    #: The tenant's own API server.
+    tenant: PretendServer = field(default_factory=PretendServer)
+    #: Why the tenant's API server cannot be reached; "" if it can.
+    tenant_down: str = ""
+    settings: Settings = field(default_factory=lambda: Settings(catalogue=CATALOGUE))
+    script: Script = field(default_factory=Script)
+    material: Material = field(default_factory=Material)
+    now: datetime = START
+    nodes: tuple[NodeAddress, ...] = (NodeAddress(node="n1", type="InternalIP", address="192.0.2.11"),)
+    storage_classes: frozenset[str] | None = frozenset({"standard"})
+    #: Probe kind -> what the world says: "" for yes, else why not.
+    answers: dict[str, str] = field(default_factory=dict)
+    privileged: bool = False
+
+    failure: str = ""
+    findings: dict[tuple[str, str], Finding] = field(default_factory=dict)
+    #: What has been done, in order.
+    done: list[Action] = field(default_factory=list)
+    status_writes: int = 0
+    #: Requests that change something on the management cluster, without those for status.
+    writes: int = 0
+    events: list[Event] = field(default_factory=list)
+    #: (name of the Secret, its UID's owner) -> how often material that is made once was made for it.
+    minted: Counter[tuple[str, str]] = field(default_factory=Counter)
+    #: Called with each action and "before" or "after"; may raise Crash.
+    hook: Callable[[Action, str], None] = lambda action, when: None
+    #: Actions that the server refuses: a predicate over the action -> the words of the server.
+    refuses: Callable[[Action], str] = lambda action: ""
+    _given: set[tuple[str, Ref]] = field(default_factory=set)
+    _seen: dict[tuple[str, str], Observed] = field(default_factory=dict, repr=False)
+
+    # --- the user ------------------------------------------------------------------------------------------------
+
+    @property
+    def owner_ref(self) -> Ref:
+        return Ref(api_version=CLUSTER_API, kind="Cluster", namespace=NAMESPACE, name=self.name)
+
+    @property
+    def names(self) -> Names:
+        return Names(self.name)
+
+    def asks(self, **spec: Any) -> World:
+        """Create the Cluster, with this spec (in the words of the manifest)."""
+        self.server.create(cluster(self.name, spec={"service": {"type": "NodePort"}, **spec}))
+        return self
+
+    def changes(self, **spec: Any) -> None:
+        """Change fields of the spec; None removes one."""
+
+        def change(body: Json) -> None:
+            for key, value in spec.items():
+                if value is None:
+                    body["spec"].pop(key, None)
+                else:
+                    body["spec"][key] = copy.deepcopy(value)
+
+        self.server.edit(self.owner_ref, change)
+
+    def deletes(self) -> None:
+        """The user deletes the Cluster."""
+        self.server.delete(self.owner_ref)
+
+    def secret(self, name: str, data: Mapping[str, bytes], *, kind: str = "Opaque") -> Json:
+        """Somebody creates a Secret."""
+        metadata = {"name": name, "namespace": NAMESPACE}
+        body = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": kind, "data": encoded(data)}
+        return self.server.create(body)
+
+    # --- looking -------------------------------------------------------------------------------------------------
+
+    def body(self, kind: str, name: str) -> Json:
+        found = self.server.find(kind, name)
+        assert found is not None, f"{kind} {name} does not exist"
+        return found
+
+    def data(self, name: str) -> dict[str, bytes]:
+        """What is in a Secret."""
+        return secret_data(self.body("Secret", name))
+
+    def exists(self, kind: str, name: str) -> bool:
+        return self.server.find(kind, name) is not None
+
+    @property
+    def owner(self) -> Json:
+        return self.server.get(self.owner_ref)
+
+    @property
+    def status(self) -> Json:
+        found: Json = self.owner.get("status") or {}
+        return found
+
+    def condition(self, kind: str) -> Json:
+        return next((each for each in self.status.get("conditions", []) if each["type"] == kind), {})
+
+    @property
+    def available(self) -> bool:
+        return bool(self.condition("Available").get("status") == "True")
+
+    @property
+    def why(self) -> str:
+        """Reason and message of `Available`."""
+        said = self.condition("Available")
+        return f"{said.get('reason')}: {said.get('message')}"
+
+    def decisions(self) -> Json:
+        annotation = self.body("Secret", self.names.config)["metadata"]["annotations"]["hosted-cp.io/decisions"]
+        found: Json = json.loads(annotation)
+        return found
+
+    def observed(self, body: Json) -> Observed:
+        key = (body["metadata"]["uid"], body["metadata"]["resourceVersion"])
+        if key not in self._seen:
+            self._seen[key] = observe(observable(body), resource=resource_for(Ref.of(body)))
+        return self._seen[key]
+
+    def view(self) -> TenantView:
+        """What `hosted_cp.controllers.clusters` would hand to the planner."""
+        owner = self.observed(self.server.objects[self.owner_ref])
+        parsed = parse_cluster(owner.body)
+        names = set(_children_names(self.names))
+        children, pods, claims, secrets = {}, [], [], {}
+        for ref, body in self.server.objects.items():
+            if ref.kind in ("Pod", "PersistentVolumeClaim"):
+                if body["metadata"].get("labels", {}).get("cluster") == self.name:
+                    (pods if ref.kind == "Pod" else claims).append(self.observed(body))
+            elif ref.kind in CHILDREN:
+                seen = self.observed(body)
+                if ref.kind == "Secret":
+                    secrets[ref.name] = seen
+                if (ref.kind, ref.name) in names or seen.controller_uid == owner.uid:
+                    children[ref.kind, ref.name] = seen
+        spec = parsed.spec
+        kine = spec.storage.kine if spec and spec.storage else None
+        named = {reference.name for reference in (spec.certificate_refs or ())} if spec else set()
+        named |= {kine.data_source_secret_name} if kine else set()
+        return TenantView(
+            now=self.now,
+            owner=owner,
+            spec=spec,
+            problems=parsed.problems,
+            settings=self.settings,
+            children=children,
+            pods=tuple(pods),
+            claims=tuple(claims),
+            references={("Secret", name): secrets[name] for name in named if name in secrets},
+            nodes=self.nodes,
+            storage_classes=self.storage_classes,
+            findings=tuple(self.findings.values()),
+            failure=self.failure,
+            privileged=self.privileged,
+        )
+
+    def plan(self) -> Plan:
+        return plan(self.view())
+
+    # --- carrying out --------------------------------------------------------------------------------------------
+
+    def carry_out(self, actions: Iterable[Action], *, about: Observed) -> str:
+        """As the executor: in order, to the first that fails. Returns "done", "replan" or why it failed."""
+        made: dict[str, Mapping[str, bytes]] = {}
+        for action in actions:
+            self.hook(action, "before")
+            refusal = self.refuses(action)
+            if refusal:
+                return refusal
+            try:
+                if action.target is Target.TENANT:
+                    self._in_tenant(action, made, about)
+                else:
+                    self._in_management(action, made)
+            except (Refused, MaterialError) as no:
+                stale = isinstance(no, Refused) and no.reason in ("AlreadyExists", "Conflict", "NotFound")
+                if action.target is not Target.TENANT and stale:
+                    return "replan"
+                return f"{type(action).__name__} {action.ref}: {no}"
+            self.done.append(action)
+            self.hook(action, "after")
+        return "done"
+
+    def _in_management(self, action: Action, made: dict[str, Mapping[str, bytes]]) -> None:
+        server = self.server
+        match action:
+            case Create():
+                body = diff.stamped(action.body, action.recipe)
+                if action.recipe is not None:
+                    data = self._fulfil(action.recipe, made)
+                    made[action.material or action.ref.name] = data
+                    body["data"] = encoded(data)
+                server.create(body, manager=FIELD_MANAGER)
+                if action.recipe is not None:
+                    owner = next((o["uid"] for o in body["metadata"]["ownerReferences"]), "")
+                    self.minted[action.ref.name, owner] += 1
+            case Apply():
+                wanted = diff.stamped(action.body)
+                live = server.get(action.ref)
+                posted = {"manager": FIELD_MANAGER, "operation": "Update"} in live["metadata"]["managedFields"]
+                self.writes += posted  # the migration of managedFields is a write of its own
+                server.apply({**wanted, "metadata": {**wanted["metadata"], "uid": action.uid}})
+            case Replace():
+                seen = self.observed(server.objects[action.ref]) if action.ref in server.objects else None
+                if seen is None or (seen.uid, seen.resource_version) != (action.uid, action.resource_version):
+                    raise Refused("Conflict", f"{action.ref} has changed")
+                data = self._fulfil(action.recipe, made)
+                stamped = diff.stamped(action.body, action.recipe)
+                server.replace({**_with_foreign_metadata(stamped, seen), "data": encoded(data)})
+                made[action.ref.name] = data
+            case PatchMetadata():
+                metadata: Json = {"uid": action.uid, "resourceVersion": action.resource_version}
+                metadata |= {"labels": dict(action.labels)} if action.labels else {}
+                metadata |= {"annotations": dict(action.annotations)} if action.annotations else {}
+                if action.owner_references is not None:
+                    metadata["ownerReferences"] = [dict(each) for each in action.owner_references]
+                if action.finalizers is not None:
+                    metadata["finalizers"] = list(action.finalizers)
+                server.merge_patch(action.ref, {"metadata": metadata}, manager=METADATA_MANAGER)
+            case Delete():
+                try:
+                    server.delete(action.ref, uid=action.uid)
+                except Refused as no:
+                    if no.reason not in ("NotFound", "Conflict"):
+                        raise
+        self.writes += 1
+
+    def _in_tenant(self, action: Action, made: dict[str, Mapping[str, bytes]], about: Observed) -> None:
+        if isinstance(action, Create) and not action.ours and (about.uid, action.ref) in self._given:
+            return
+        if self.tenant_down:
+            raise Refused("Unreachable", self.tenant_down)
+        match action:
+            case Create():
+                body = dict(action.body)
+                if action.recipe is not None:
+                    data = self._fulfil(action.recipe, made)
+                    body["data"] = encoded(data)
+                if action.replaces and action.ref in self.tenant.objects:
+                    live = self.tenant.get(action.ref)["metadata"].get("labels") or {}
+                    wanted = action.body["metadata"].get("labels") or {}
+                    if not wanted or any(live.get(key) != value for key, value in wanted.items()):
+                        raise Refused("Failed", "an object of this name exists that does not carry our labels")
+                    self.tenant.delete(action.ref)
+                try:
+                    self.tenant.create(body)
+                except Refused:
+                    if action.ours:
+                        raise
+                if action.recipe is not None:
+                    made[action.material] = data
+                if not action.ours:
+                    self._given.add((about.uid, action.ref))
+            case Delete():
+                if action.ref in self.tenant.objects:
+                    self.tenant.delete(action.ref, uid=action.uid)
+            case _:
+                raise AssertionError(f"nothing plans {type(action).__name__} in a tenant")
+
+    def _fulfil(self, recipe: Recipe, made: Mapping[str, Mapping[str, bytes]]) -> Mapping[str, bytes]:
+        secrets = dict(made)
+        for name in recipe.needs:
+            if name not in secrets:
+                body = self.server.find("Secret", name)
+                if body is None:
+                    raise MaterialError(f"Secret {NAMESPACE}/{name} does not exist")
+                secrets[name] = secret_data(body)
+        needed = {name: secrets[name] for name in recipe.needs}
+        return recipe.fulfil(
+            Inputs(now=self.now, entropy=self.material.entropy, new_key=self.material.new_key, secrets=needed)
+        )
+
+    def write_status(self, wanted: Mapping[str, Any] | None, *, ref: Ref | None = None) -> bool:
+        ref = ref or self.owner_ref
+        if wanted is None or ref not in self.server.objects:
+            return False
+        change = merge_difference(self.server.get(ref).get("status") or {}, wanted)
+        if not change:
+            return False
+        self.server.merge_patch(ref, {"status": change}, status=True)
+        self.status_writes += 1
+        return True
+
+    # --- time ----------------------------------------------------------------------------------------------------
+
+    def reconcile(self) -> int:
+        """As the loop: plan and carry out until nothing is written. Returns the number of rounds.
+
+        Status is written in rounds without actions, so that what a plan is about to do is not first called missing.
+        """
+        for number in range(1, ROUNDS + 1):
+            if self.owner_ref not in self.server.objects:
+                return number
+            view = self.view()
+            made = plan(view)
+            before = (self.writes, len(self.tenant.objects))
+            result = self.carry_out(made.actions, about=view.owner)
+            if result == "replan":
+                continue
+            if result != "done":
+                self.failure = result
+                told = plan(replace(self.view(), failure=result)) if self.owner_ref in self.server.objects else Plan()
+                self.write_status(told.status)
+                return number
+            self.failure = ""
+            wrote = before != (self.writes, len(self.tenant.objects))
+            if not wrote:
+                wrote = self.write_status(made.status)
+                self.events += made.events
+            self._ask(made.probes)
+            if not wrote:
+                return number
+        raise AssertionError(f"not settled after {ROUNDS} rounds: {self.plan().actions}")
+
+    def _ask(self, probes: Iterable[Probe]) -> None:
+        asked = {(probe.kind, probe.key): probe for probe in probes}
+        self.findings = {key: each for key, each in self.findings.items() if asked.get(key) == each.probe}
+        for key, probe in asked.items():
+            fault = self.answers.get(probe.kind, "")
+            if probe.kind == "tenant-api" and self.tenant_down:
+                fault = self.tenant_down
+            old = self.findings.get(key)
+            if old is None or old.message != (fault or "it answers"):
+                at = self.now
+                self.findings[key] = Finding(probe=probe, ok=not fault, message=fault or "it answers", at=at)
+
+    def settle(self, *, steps: int = 40) -> World:
+        """Operator and cluster in turns, until neither has anything to do."""
+        for _ in range(steps):
+            findings = dict(self.findings)
+            self.reconcile()
+            stepped = pretend_pods.step(self.server, self.script)
+            if not stepped and findings == self.findings:
+                return self
+        raise AssertionError(f"the world does not come to rest after {steps} steps: {self.why}")
+
+    def passes(self, **time: float) -> None:
+        """Time goes by (`timedelta`'s arguments)."""
+        self.now += timedelta(**time)
+
+    # --- for assertions --------------------------------------------------------------------------------------------
+
+    def snapshot(self) -> dict[Ref, tuple[str, str]]:
+        """UID and resourceVersion of everything."""
+        return {
+            ref: (body["metadata"]["uid"], body["metadata"]["resourceVersion"])
+            for ref, body in self.server.objects.items()
+        }
+
+    def owned(self) -> dict[tuple[str, str], Json]:
+        """The objects that the tenant controls, by kind and name."""
+        return {(ref.kind, ref.name): self.server.get(ref) for ref in self._owned_refs()}
+
+    def _owned_refs(self) -> Iterator[Ref]:
+        uid = self.owner["metadata"]["uid"]
+        for ref, body in self.server.objects.items():
+            if any(o["uid"] == uid and o.get("controller") for o in body["metadata"].get("ownerReferences", [])):
+                yield ref
+
+
+def _children_names(names: Names) -> Iterator[tuple[str, str]]:
+    """Every name that a tenant's objects may have."""
+    for kind in ("ClusterIP", "NodePort", "LoadBalancer"):
+        yield "Service", names.service(kind)
+    yield "Service", names.etcd
+    for purpose in ("ca", "proxy", "sa", "etcd", "apiserver-etcd-client", "etcd-server", "etcd-peer"):
+        yield "Secret", names.secret(purpose)
+    for secret in (names.kubeconfig, names.config, names.etcd_permit):
+        yield "Secret", secret
+    for kind in ("StatefulSet", "PodDisruptionBudget", "NetworkPolicy"):
+        yield kind, names.control_plane
+        yield kind, names.etcd
+
+
+def running(**spec: Any) -> World:
+    """A tenant that was asked for and has come to rest, Available."""
+    world = World().asks(**spec).settle()
+    assert world.available, world.why
+    return world
