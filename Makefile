@@ -1,7 +1,7 @@
 # Everything a developer or a new user calls. What is slow to build is cached outside the checkout (HOSTED_CP_CACHE).
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help venv preflight demo demo-down test test-unit test-component test-e2e test-all lint bench crds images docs lock
+.PHONY: help venv ready preflight demo demo-down test test-unit test-component test-e2e test-all lint bench crds images docs lock
 
 PYTHON ?= python3
 CACHE := $(or $(HOSTED_CP_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/hosted-cp)
@@ -28,7 +28,8 @@ $(VENV)/.ready:
 venv: $(VENV)/.ready  ## the Python environment, from the hash-pinned lock file
 	@echo $(VENV)
 
-lock:  ## renew requirements/*.txt from pyproject.toml (needs uv)
+lock:  ## renew the lock files from pyproject.toml (needs uv)
+	echo 'hatchling>=1.27' | uv pip compile -q --upgrade - --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -o deploy/requirements-build.txt
 	uv pip compile -q --upgrade pyproject.toml --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -o requirements/runtime.txt
 	uv pip compile -q --upgrade pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -o requirements/dev.txt
 
@@ -43,3 +44,38 @@ demo:  ## a Cluster manifest becomes a control plane; a worker joins from anothe
 demo-down:  ## remove every trace of the demo
 	@$(MAKE) -s venv >/dev/null
 	@$(PY) -m e2e.demo down
+
+# What needs root, packages and programs is prepared first, so that a fresh machine can run the tests.
+ready:
+	@$(PYTHON) -m e2e.lab preflight --install
+	@$(MAKE) -s venv >/dev/null
+
+test: ready  ## lint, unit, component and end-to-end tests
+	@$(PY) -m tests.stages lint unit component e2e
+
+lint: ready  ## ruff, mypy --strict, import-linter
+	@$(PY) -m tests.stages lint
+
+test-unit: ready  ## pure rooms; no cluster
+	@$(PY) -m tests.stages unit
+
+test-component: ready  ## the operator against a real kube-apiserver and etcd
+	@$(PY) -m tests.stages component
+
+test-e2e: ready  ## control planes, workers and k0s' contract, in the lab
+	@$(PY) -m tests.stages e2e
+
+test-all: ready  ## everything, with the long sweeps
+	@$(PY) -m tests.stages lint unit component e2e sweep
+
+crds: ready  ## generate crds/ from the models
+	@$(PY) -m hosted_cp.api.crds --write crds/
+
+docs: ready  ## generate docs/kinds.md from the models
+	@$(PY) -m hosted_cp.api.docs --write docs/kinds.md
+
+images: ready  ## build all images, and say where they are
+	@$(PY) -m k0s_images images
+
+bench: ready  ## time and requests, as a table and a picture in out/
+	@$(PY) -m e2e.bench

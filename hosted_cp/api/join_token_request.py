@@ -84,7 +84,7 @@ class JoinTokenRequest(Kind):
             path='.status.conditions[?(@.type=="JoinTokenSecretCreated")].status',
             description="Whether the token is there.",
         ),
-        Column(name="Expires", path=".status.expiration", type="date", description="When the token stops working."),
+        Column(name="Expires", path=".status.expiration", description="When the token stops working."),
         Column(name="Age", path=".metadata.creationTimestamp", type="date"),
         Column(
             name="Reason",

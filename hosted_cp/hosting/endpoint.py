@@ -35,7 +35,7 @@ def reachable(t: Tenant) -> bool:
 
 
 def wanted(t: Tenant) -> list[Wanted]:
-    if not serving(t) or initialized(t) or not reachable(t):
+    if initialized(t) or not answered(t):
         return []
     try:
         address = ipaddress.ip_address(t.decisions.address)

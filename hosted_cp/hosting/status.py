@@ -91,7 +91,8 @@ def report(t: Tenant, *, in_the_way: Cause | None, problems: Sequence[Problem], 
         **counted,
         "selector": ",".join(f"{k}={v}" for k, v in sorted(selector(t.name, "cluster").items())),
         "version": t.decisions.version,
-        "initialized": endpoint.answered(t),
+        # Only when what follows the first answer is done as well.
+        "initialized": endpoint.initialized(t) or (endpoint.answered(t) and not t.view.failure),
         "decisions": {k: v for k, v in dataclasses.asdict(t.decisions).items() if v},
         "certificates": _certificates(t),
     }
@@ -135,12 +136,22 @@ def _cause(
     if missing:
         return of_problems("SecretsMissing", missing)
     if t.view.failure:
-        return Cause(reason="WriteFailed", message=t.view.failure)
+        return Cause(reason="WriteFailed", message=_write_failed(t))
     if not t.decisions.exposed:
         return _no_address(t)
     if t.decisions.storage == "etcd" and not etcd.is_bootstrapped(t):
         return etcd.explain(t) or Cause(reason="EtcdStarting", message="etcd is starting", starting=True)
     return _pods(t)
+
+
+def _write_failed(t: Tenant) -> str:
+    """What the API server said, with the remedy where it is known."""
+    if "port is already allocated" in t.view.failure:
+        return (
+            f"{t.view.failure}; choose other ports in spec.service.apiPort and spec.service.konnectivityPort, or leave"
+            " them out and free ones are allocated"
+        )
+    return f"{t.view.failure}; it is tried again"
 
 
 def _no_address(t: Tenant) -> Cause:
@@ -227,8 +238,9 @@ def _up_to_date(t: Tenant, live: Observed | None) -> Condition:
         return Condition(type=kind, status="False", reason=cause.reason, message=cause.message)
     if live is None:
         return Condition(type=kind, status="False", reason="NotFound", message="the StatefulSet does not exist yet")
-    observed = int(live.get("status", "observedGeneration", default=0) or 0)
-    if observed < live.generation or _count(live, "updatedReplicas") < t.replicas:
+    if t.view.failure:
+        return Condition(type=kind, status="False", reason="WriteFailed", message=_write_failed(t))
+    if not controllers.rolled_out(t):
         done = _count(live, "updatedReplicas")
         return Condition(
             type=kind,

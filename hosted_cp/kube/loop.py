@@ -170,7 +170,9 @@ class Loop(Generic[V]):
             self._met(key, look.about.uid)
             plan = self.controller.plan(look.view)
             ask_again = self._prober.ask(key, look.about, plan.probes)
-            result = await self._runner.execute(plan, about=look.about, tenant=look.tenant, by=key)
+            # While there is something to do, what is said would be old a moment later: it is said when it is done.
+            doing = replace(plan, status=None, events=()) if plan.actions else plan
+            result = await self._runner.execute(doing, about=look.about, tenant=look.tenant, by=key)
             match result.verdict:
                 case Verdict.DONE:
                     healed = self._failures.pop(key, "")

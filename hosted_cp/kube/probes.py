@@ -33,7 +33,7 @@ K = TypeVar("K", bound=Hashable)
 Asker = Callable[[Probe, Observed], Awaitable[str]]
 
 #: Seconds until a question with a bad answer is asked again.
-_PAUSES = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
+_PAUSES = (0.2, 0.4, 0.8, 2.0, 4.0, 8.0, 15.0, 30.0)
 
 
 class ProbeFailed(Exception):

@@ -1,0 +1,75 @@
+"""`make test` and its parts: runs stages one after another and prints each one's share of the time.
+
+A stage that fails does not keep the others from running (a broken unit test should not hide a broken worker), except
+that without `lint` and `unit` being green the expensive ones are not begun.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+_PYTEST = (sys.executable, "-m", "pytest", "--durations=5", "--durations-min=5")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """Some commands; the first that fails ends the stage."""
+
+    commands: tuple[tuple[str, ...], ...]
+    usually: str
+    cheap: bool = False
+
+
+STAGES = {
+    "lint": Stage(
+        commands=(
+            ("ruff", "check", "."),
+            ("ruff", "format", "--check", "."),
+            ("mypy",),
+            ("lint-imports",),
+        ),
+        usually="1 min",
+        cheap=True,
+    ),
+    "unit": Stage(
+        commands=((*_PYTEST, "tests", "-m", "not component and not e2e and not sweep"),),
+        usually="2 min",
+        cheap=True,
+    ),
+    "component": Stage(commands=((*_PYTEST, "tests", "-m", "component and not sweep"),), usually="5 min"),
+    "e2e": Stage(
+        commands=((*_PYTEST, "e2e", "tests", "-m", "e2e and not sweep"),),
+        usually="15 min; the first time also 20 min of building",
+    ),
+    "sweep": Stage(commands=((*_PYTEST, "tests", "e2e", "-m", "sweep"),), usually="an hour"),
+}
+
+
+def main(names: Sequence[str]) -> int:
+    """Run the named stages; returns 1 if one has failed."""
+    os.environ.pop("KUBECONFIG", None)
+    taken: list[tuple[str, float, bool]] = []
+    for name in names:
+        stage = STAGES[name]
+        if not stage.cheap and any(not good and STAGES[done].cheap for done, _, good in taken):
+            print(f"== {name}: not begun, because a cheap stage has failed", flush=True)
+            taken.append((name, 0.0, False))
+            continue
+        print(f"== {name} (usually {stage.usually})", flush=True)
+        begun = time.monotonic()
+        good = all(subprocess.run(command, check=False).returncode == 0 for command in stage.commands)
+        taken.append((name, time.monotonic() - begun, good))
+    total = sum(seconds for _, seconds, _ in taken) or 1.0
+    print("\nstage       seconds  share")
+    for name, seconds, good in taken:
+        print(f"{name:<10} {seconds:8.0f}  {100 * seconds / total:4.0f} %  {'ok' if good else 'FAILED'}")
+    return 0 if all(good for _, _, good in taken) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
