@@ -45,6 +45,18 @@ def is_ours(t: Tenant, purpose: str) -> bool:
     return found is not None and found.controller_uid == t.uid
 
 
+def usable(t: Tenant, purpose: str) -> bool:
+    """Whether the Secret of an authority exists and holds what k0s would take."""
+    secret = seen(t, purpose)
+    return secret is not None and (secret.secret is None or _fault(t, purpose, secret.secret) is None)
+
+
+def can_sign(t: Tenant, purpose: str) -> bool:
+    """Whether an authority can sign: it is usable, or an earlier action of this very plan makes it."""
+    name = secret_name(t, purpose)
+    return usable(t, purpose) or (seen(t, purpose) is None and any(each.ref.name == name for each in wanted(t)))
+
+
 def missing(t: Tenant) -> list[str]:
     return [secret_name(t, purpose) for purpose in purposes(t) if seen(t, purpose) is None]
 

@@ -45,31 +45,35 @@ def recipes(t: Tenant) -> dict[str, LeafRecipe]:
 
 def wanted(t: Tenant) -> list[Wanted]:
     signer = authorities.seen(t, "etcd")
+    can_sign = authorities.can_sign(t, "etcd")
     found = []
     for purpose, recipe in recipes(t).items():
         name = t.names.secret(purpose)
         seen = t.view.own("Secret", name)
-        # Without the signer's facts nothing can be said about the leaf; it stays as it is.
+        if seen is None and not can_sign:
+            continue  # `authorities.problems` says why
+        # Without a signer, or its facts, nothing can be made anew; the leaf stays as it is.
         current = (
             seen is None
+            or not can_sign
             or signer is None
             or seen.secret is None
             or signer.secret is None
             or renewal.leaf_is_current(seen.secret, recipe=recipe, signer_facts=signer.secret, now=t.view.now)
         )
-        if seen is None and signer is None and t.former.version:
-            continue  # nobody can sign it; `authorities.problems` says so
         found.append(Wanted(body=authorities.body(t, name), recipe=recipe, current=current))
     return found
 
 
 def renew_at(t: Tenant) -> datetime | None:
     """When the next leaf has to be renewed."""
+    signer = authorities.seen(t, "etcd")
+    ca = signer.secret.certificates.get("tls.crt") if signer and signer.secret else None
     moments = [
         due
         for purpose in recipes(t)
         if (seen := t.view.own("Secret", t.names.secret(purpose))) is not None and seen.secret is not None
         if (facts := seen.secret.certificates.get("tls.crt")) is not None
-        if (due := renewal.renew_at(facts)) is not None
+        if (due := renewal.renew_at(facts, signer=ca)) is not None
     ]
     return min(moments, default=None)

@@ -6,15 +6,20 @@ address and authorities are known: that it exists proves that every authority ex
 
 from __future__ import annotations
 
+import hashlib
+from typing import Any
+
+from hosted_cp.api import checks
 from hosted_cp.api.cluster import Kine
 from hosted_cp.api.problems import Problem
 from hosted_cp.hosting import authorities, etcd, service
 from hosted_cp.hosting.names import DECISIONS
 from hosted_cp.hosting.tenant import API_PORT, KONNECTIVITY_PORT, Tenant
 from hosted_cp.hosting.wanted import Wanted
-from hosted_cp.k0s.config import CONFIG_FILE, DSN_KEY, ConfigRecipe, Hosted, hosted_config, port_problem
+from hosted_cp.k0s.config import CONFIG_FILE, DSN_KEY, PROBE_FILE, ConfigRecipe, Hosted, hosted_config, port_problem
 from hosted_cp.k0s.config import problems as config_problems
 from hosted_cp.planning.observed import Observed
+from hosted_cp.planning.recipes import Inputs
 
 #: Annotation on config Secret and pod template: what the controllers were started with.
 DIGEST = "hosted-cp.io/config-digest"
@@ -71,7 +76,9 @@ def digest(t: Tenant) -> str:
 
 
 def wanted(t: Tenant) -> list[Wanted]:
-    if not t.decisions.exposed or authorities.missing(t) or missing(t):
+    # With an authority that it cannot use, k0s would silently make one of its own.
+    unusable = [purpose for purpose in authorities.purposes(t) if not authorities.usable(t, purpose)]
+    if not t.decisions.exposed or unusable or missing(t):
         return []
     metadata = t.metadata(t.names.config, part="cluster-config")
     metadata["annotations"] = {
@@ -81,8 +88,24 @@ def wanted(t: Tenant) -> list[Wanted]:
     }
     body = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": "Opaque"}
     seen = t.view.own("Secret", t.names.config)
-    current = seen is not None and seen.annotations.get(DIGEST) == digest(t) and CONFIG_FILE in _keys(seen)
+    current = seen is not None and seen.annotations.get(DIGEST) == digest(t) and not _spoilt(t, seen)
     return [Wanted(body=body, recipe=recipe(t), current=current)]
+
+
+def _spoilt(t: Tenant, seen: Observed) -> bool:
+    """Whether somebody changed the content. Where a database's address is filled in, ours is not known here."""
+    wished = recipe(t)
+    if wished.needs:
+        return not {CONFIG_FILE, PROBE_FILE} <= _keys(seen)
+    inputs = Inputs(now=t.view.now, entropy=_nothing, new_key=_nothing, secrets={})
+    expected = {
+        key: hashlib.sha256(value).hexdigest()[:32] for key, value in wished.fulfil(inputs).items()
+    }  # as `SecretFacts.digests` has them
+    return seen.secret is not None and dict(seen.secret.digests) != expected
+
+
+def _nothing(_: object) -> Any:
+    raise AssertionError("a config needs no randomness")
 
 
 def _keys(seen: Observed) -> frozenset[str]:
@@ -96,6 +119,10 @@ def problems(t: Tenant) -> list[Problem]:
     )
     if t.decisions.exposed and (port := port_problem(hosted(t))) is not None:
         found.append(port)
+    secret = dsn_secret(t)
+    facts = secret.secret.databases.get(DSN_KEY) if secret and secret.secret else None
+    if secret is not None and facts is not None:
+        found += checks.shared_storage(t.spec, facts, field=f"Secret {secret.ref.name}")
     return found
 
 
@@ -110,12 +137,15 @@ def missing(t: Tenant) -> list[Problem]:
         fault = f"Secret {name} does not exist in namespace {t.namespace}"
     elif DSN_KEY not in _keys(secret):
         fault = f"Secret {name} has no key {DSN_KEY}"
+    elif secret.secret is not None and DSN_KEY in secret.secret.faults:
+        fault = f"key {DSN_KEY} of Secret {name} {secret.secret.faults[DSN_KEY]}"
     else:
         return []
     return [
         Problem(
             field="spec.storage.kine.dataSourceSecretName",
             fault=fault,
-            remedy=f"create the Secret with the database's address under the key {DSN_KEY}",
+            remedy=f"create the Secret with the database's address, such as postgres://user:password@host:5432/db,"
+            f" under the key {DSN_KEY}",
         )
     ]

@@ -12,13 +12,14 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
+from hosted_cp.api.problems import Problem
 from hosted_cp.hosting import authorities, config, etcd, scripts
 from hosted_cp.hosting.names import COMPONENT, selector
 from hosted_cp.hosting.tenant import API_PORT, KONNECTIVITY_PORT, Tenant
 from hosted_cp.hosting.wanted import Wanted
 from hosted_cp.k0s.command import PENDING, controller_argv, pending_manifests
 from hosted_cp.k0s.config import PROBE_FILE, k0s_leaf_life, probes_by_http
-from hosted_cp.planning.conditions import rfc3339
+from hosted_cp.planning.conditions import parse_rfc3339, rfc3339
 from hosted_cp.planning.observed import Observed
 
 DATA = "/var/lib/k0s"
@@ -35,6 +36,9 @@ _FILES = {
     "proxy": ("front-proxy-ca.crt", "front-proxy-ca.key"),
     "sa": ("sa.pub", "sa.key"),
 }
+
+#: Names of our volumes: such that no manifest and no path of a user is called so.
+_OURS = {name: f"hosted-cp-{name}" for name in ("config", "pki", "run", "tmp")}
 
 #: What k0s needs as root: it gives files to the users of its children, starts them under those, and ends them
 #: (k0s.md 11.1).
@@ -55,6 +59,14 @@ def wanted(t: Tenant) -> list[Wanted]:
 
 def seen(t: Tenant) -> Observed | None:
     return t.view.own("StatefulSet", t.names.control_plane)
+
+
+def rolled_out(t: Tenant) -> bool:
+    """Whether all controllers run what the StatefulSet asks for."""
+    live = seen(t)
+    if live is None or int(live.get("status", "observedGeneration", default=0) or 0) < live.generation:
+        return False
+    return int(live.get("status", "updatedReplicas", default=0) or 0) >= t.replicas
 
 
 def data_volume(t: Tenant) -> str:
@@ -110,7 +122,7 @@ def pod_spec(t: Tenant) -> dict[str, Any]:
                 "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}},
                 "terminationMessagePolicy": "FallbackToLogsOnError",
                 "volumeMounts": [
-                    {"name": "pki", "mountPath": PKI_SOURCE, "readOnly": True},
+                    {"name": _OURS["pki"], "mountPath": PKI_SOURCE, "readOnly": True},
                     {"name": data_volume(t), "mountPath": DATA},
                 ],
                 "env": [
@@ -185,10 +197,12 @@ def leaves_made(t: Tenant) -> datetime:
     """
     live = seen(t)
     made = live.get("spec", "template", "metadata", "annotations", LEAVES_MADE) if live else None
-    if not isinstance(made, str):
-        return t.view.now
-    last = datetime.fromisoformat(made)
-    return t.view.now if t.view.now >= last + _restart_after(t) else last
+    try:
+        last = parse_rfc3339(str(made))
+    except ValueError:
+        return t.view.now  # lost, or spoilt: nobody knows how old they are
+    due = t.view.now >= last + _restart_after(t) or last > t.view.now + timedelta(days=1)
+    return t.view.now if due else last
 
 
 def restart_at(t: Tenant) -> datetime:
@@ -254,16 +268,16 @@ def _volumes(t: Tenant) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """The pod's volumes, and the controller's mounts."""
     data = data_volume(t)
     volumes: list[dict[str, Any]] = [
-        {"name": "config", "projected": {"defaultMode": 0o440, "sources": _config_sources(t)}},
-        {"name": "pki", "projected": {"defaultMode": 0o440, "sources": _pki_sources(t)}},
-        {"name": "run", "emptyDir": {}},
-        {"name": "tmp", "emptyDir": {}},
+        {"name": _OURS["config"], "projected": {"defaultMode": 0o440, "sources": _config_sources(t)}},
+        {"name": _OURS["pki"], "projected": {"defaultMode": 0o440, "sources": _pki_sources(t)}},
+        {"name": _OURS["run"], "emptyDir": {}},
+        {"name": _OURS["tmp"], "emptyDir": {}},
     ]
     mounts: list[dict[str, Any]] = [
-        {"name": "config", "mountPath": CONFIG, "readOnly": True},
+        {"name": _OURS["config"], "mountPath": CONFIG, "readOnly": True},
         {"name": data, "mountPath": DATA},
-        {"name": "run", "mountPath": "/run"},
-        {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108
+        {"name": _OURS["run"], "mountPath": "/run"},
+        {"name": _OURS["tmp"], "mountPath": "/tmp"},  # noqa: S108
     ]
     if t.spec.persistence.type == "hostPath":
         volumes.append({"name": data, "hostPath": {"path": t.spec.persistence.host_path, "type": "DirectoryOrCreate"}})
@@ -279,6 +293,26 @@ def _volumes(t: Tenant) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         read_only = mount.read_only or "configMap" in mount.source or "secret" in mount.source
         mounts.append({"name": name, "mountPath": mount.path, **({"readOnly": True} if read_only else {})})
     return volumes, mounts
+
+
+def problems(t: Tenant) -> list[Problem]:
+    """Volumes of the user whose names meet: a pod cannot have two of one name."""
+    used = dict.fromkeys(_OURS.values(), "the operator")
+    used[data_volume(t)] = "the data volume"
+    fields = [(str(each.get("name")), f"spec.manifests[{i}].name") for i, each in enumerate(t.spec.manifests or ())]
+    fields += [(mount_volume_name(each.path), f"spec.mounts[{i}].path") for i, each in enumerate(t.spec.mounts or ())]
+    found = []
+    for name, field in fields:
+        if name in used:
+            found.append(
+                Problem(
+                    field=field,
+                    fault=f"gives a volume the name {name}, which is that of {used[name]}",
+                    remedy="choose another one",
+                )
+            )
+        used.setdefault(name, field)
+    return found
 
 
 def mount_volume_name(path: str) -> str:

@@ -27,14 +27,16 @@ def recipe(t: Tenant) -> KubeconfigRecipe:
 
 def wanted(t: Tenant) -> list[Wanted]:
     signer = authorities.seen(t, "ca")
-    if not t.decisions.exposed or signer is None:
+    seen = t.view.own("Secret", t.names.kubeconfig)
+    can_sign = authorities.usable(t, "ca")
+    if not t.decisions.exposed or signer is None or (seen is None and not can_sign):
         return []
     metadata = t.metadata(t.names.kubeconfig, part="kubeconfig")
     metadata["labels"] = {**metadata["labels"], authorities.CLUSTER_NAME: t.name}
     body = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": authorities.SECRET_TYPE}
-    seen = t.view.own("Secret", t.names.kubeconfig)
     current = (
         seen is None
+        or not can_sign
         or seen.secret is None
         or signer.secret is None
         or renewal.kubeconfig_is_current(seen.secret, recipe=recipe(t), signer_facts=signer.secret, now=t.view.now)
@@ -47,4 +49,8 @@ def renew_at(t: Tenant) -> datetime | None:
     seen = t.view.own("Secret", t.names.kubeconfig)
     if seen is None or seen.secret is None or (facts := seen.secret.kubeconfigs.get("value")) is None:
         return None
-    return renewal.renew_at(facts.client, fraction=renewal.KUBECONFIG_FRACTION) if facts.client else None
+    if facts.client is None:
+        return None
+    signer = authorities.seen(t, "ca")
+    ca = signer.secret.certificates.get("tls.crt") if signer and signer.secret else None
+    return renewal.renew_at(facts.client, signer=ca, fraction=renewal.KUBECONFIG_FRACTION)

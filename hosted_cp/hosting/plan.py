@@ -27,6 +27,7 @@ from hosted_cp.hosting import (
     policy,
     privileges,
     service,
+    unsupported,
 )
 from hosted_cp.hosting import status as reporting
 from hosted_cp.hosting.names import FINALIZER
@@ -64,13 +65,14 @@ def plan(view: TenantView) -> Plan:
         return reporting.refused(view, blocked)
 
     t = tenant(view, view.spec)
-    wanted = everything_wanted(t)
+    problems = spec_problems(t)
+    wanted = [] if problems else everything_wanted(t)
     patched, patch_problems = patches.apply_patches(t, wanted)
-    problems = [*spec_problems(t), *patch_problems]
+    problems += patch_problems
     missing = [*authorities.problems(t), *config.missing(t)]
     in_the_way = lives.former_life(t) or lives.conflicts(t, wanted)
     actions: list[Action] = []
-    if in_the_way is None and not problems:
+    if in_the_way is None and not problems and not unsupported.blocking(t.spec):
         actions = _finalizer(view) + _settle(t, patched) + _prune(t, patched)
     return Plan(
         actions=tuple(actions),
@@ -83,9 +85,9 @@ def plan(view: TenantView) -> Plan:
 def spec_problems(t: Tenant) -> list[Problem]:
     """What the spec asks for and cannot get, whatever the world is like. While there is any, nothing is written."""
     running = Network(
-        pod_cidr=t.former.podCIDR,
-        service_cidr=t.former.serviceCIDR,
-        cluster_domain=t.former.clusterDomain,
+        pod_cidr=t.decisions.podCIDR,
+        service_cidr=t.decisions.serviceCIDR,
+        cluster_domain=t.decisions.clusterDomain,
         dual_stack=t.spec.network.dual_stack,
         pod_cidr_v6=t.spec.network.pod_cidr_v6,
         service_cidr_v6=t.spec.network.service_cidr_v6,
@@ -100,6 +102,7 @@ def spec_problems(t: Tenant) -> list[Problem]:
         ),
         *flag_problems(t.spec.control_plane_flags, version=t.version),
         *config.problems(t),
+        *controllers.problems(t),
         *privileges.problems(t),
     ]
     unique = {str(problem): problem for problem in found}
@@ -107,7 +110,10 @@ def spec_problems(t: Tenant) -> list[Problem]:
 
 
 def everything_wanted(t: Tenant) -> list[Wanted]:
-    """All objects of the tenant whose inputs are known, in writing order, before the user's patches."""
+    """All objects of the tenant whose inputs are known, in writing order, before the user's patches.
+
+    Only for a spec without problems: what k0s or the API would refuse is not looked at again.
+    """
     return [each for module in MODULES for each in module(t)]
 
 
@@ -128,9 +134,9 @@ def _finalizer(view: TenantView) -> list[Action]:
 def _settle(t: Tenant, wanted: Sequence[Wanted]) -> list[Action]:
     actions = []
     for each in wanted:
-        seen = None if each.target is Target.TENANT else t.view.own(each.ref.kind, each.ref.name)
+        seen = None if each.target is Target.TENANT else t.view.child(each.ref.kind, each.ref.name)
         if seen is not None and seen.deleting:
-            continue  # its end is an event, and then it is made anew
+            continue  # its end is an event, whosever it was, and then ours is made
         action = settle(each, seen, owner_uid=t.uid)
         if action is not None:
             actions.append(action)
@@ -138,9 +144,9 @@ def _settle(t: Tenant, wanted: Sequence[Wanted]) -> list[Action]:
 
 
 def _prune(t: Tenant, wanted: Sequence[Wanted]) -> list[Action]:
-    """Ours, of a listed kind, not wanted. An old Service goes only when the new address is the decided one."""
+    """Ours, of a listed kind, not wanted. An old Service goes only when all controllers serve the new address."""
     keep = {(each.ref.kind, each.ref.name) for each in wanted}
-    serving_elsewhere = bool(t.former.exposed) and t.former.asked == t.decisions.asked
+    serving_elsewhere = t.address_settled and endpoint.serving(t) and controllers.rolled_out(t)
     return [
         Delete(ref=child.ref, uid=child.uid)
         for child in t.view.owned

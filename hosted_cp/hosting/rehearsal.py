@@ -42,9 +42,10 @@ def rehearse(view: TenantView) -> tuple[list[Wanted], list[Problem]]:
     problems: list[Problem] = []
     for _ in range(_ROUNDS):
         t = tenant(replace(view, children=dict(world), nodes=nodes, pods=tuple(_pods(world.values(), view))), view.spec)
-        everything = everything_wanted(t)
-        patched, patch_problems = patches.apply_patches(t, everything)
-        problems = [*spec_problems(t), *patch_problems]
+        problems = spec_problems(t)
+        if problems:
+            break
+        patched, problems = patches.apply_patches(t, everything_wanted(t))
         before = len(wanted)
         wanted = patched
         if problems or len(wanted) == before:

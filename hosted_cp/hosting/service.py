@@ -30,28 +30,34 @@ def wanted(t: Tenant) -> list[Wanted]:
 def _port(t: Tenant, name: str, asked: int | None, decided: int, inside: int) -> dict[str, Any]:
     port: dict[str, Any] = {"name": name, "protocol": "TCP", "targetPort": name, "port": asked or inside}
     if t.spec.service.type == "NodePort":
-        node_port = asked or (decided if t.former.exposed and t.former.asked == t.decisions.asked else 0)
+        node_port = asked or (decided if t.address_settled else 0)
         port["port"] = inside
         if node_port:
             port["nodePort"] = node_port
     return port
 
 
+def published_name(t: Tenant) -> str:
+    """The Service behind the decided address: an old one, as long as a new one has no address yet."""
+    return t.names.service(t.published_type)
+
+
 def in_cluster_names(t: Tenant) -> list[str]:
     """The DNS names of the Service inside the management cluster, shortest first."""
-    name, namespace, domain = t.service_name, t.namespace, t.view.settings.cluster_domain
+    name, namespace, domain = published_name(t), t.namespace, t.view.settings.cluster_domain
     return [name, f"{name}.{namespace}", f"{name}.{namespace}.svc", f"{name}.{namespace}.svc.{domain}"]
 
 
 def in_cluster_port(t: Tenant) -> int:
     """The port of the Service at which the API answers inside the management cluster."""
-    asked = t.spec.service.api_port if t.spec.service.type != "NodePort" else None
-    return asked or API_PORT
+    if t.published_type == "NodePort":
+        return API_PORT
+    return t.decisions.apiPort or t.spec.service.api_port or API_PORT
 
 
 def in_cluster_url(t: Tenant) -> str:
     """Where the operator speaks to the tenant's API server."""
-    return f"https://{t.service_name}.{t.namespace}.svc:{in_cluster_port(t)}"
+    return f"https://{published_name(t)}.{t.namespace}.svc:{in_cluster_port(t)}"
 
 
 def url_host(address: str) -> str:
@@ -61,6 +67,6 @@ def url_host(address: str) -> str:
 
 def cluster_ips(t: Tenant) -> list[str]:
     """The Service's addresses inside the management cluster, once the API server has given them."""
-    seen = t.service
+    seen = t.view.own("Service", published_name(t))
     found = seen.get("spec", "clusterIPs", default=[]) if seen else []
     return [ip for ip in found if ip and ip != "None"]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -59,11 +60,20 @@ class Decisions:
     def read(annotation: str) -> Decisions:
         """The decisions kept in an annotation; unknown keys are ignored, an unreadable annotation is none at all."""
         try:
-            kept = json.loads(annotation)
+            return Decisions.of(json.loads(annotation))
         except ValueError:
             return Decisions()
+
+    @staticmethod
+    def of(kept: object) -> Decisions:
+        """The same from what the JSON holds. Without a version that can be read there was no decision."""
         known = {f.name: f for f in dataclasses.fields(Decisions)}
-        values: dict[str, Any] = {k: v for k, v in kept.items() if k in known and type(v) is type(known[k].default)}
+        given = kept if isinstance(kept, Mapping) else {}
+        values: dict[str, Any] = {k: v for k, v in given.items() if k in known and type(v) is type(known[k].default)}
+        try:
+            versions.parse(values.get("version", ""))
+        except versions.VersionError:
+            return Decisions()
         return Decisions(**values)
 
 
@@ -76,6 +86,8 @@ class Tenant:
     decisions: Decisions
     #: What was decided before, as the config Secret has it.
     former: Decisions
+    #: What the spec asks of the address now, in the form of `Decisions.asked`.
+    asked: str
     #: Wishes that were refused without harm to what runs (a downgrade), and sources that drifted.
     refused: tuple[Problem, ...] = ()
     drifted: tuple[Problem, ...] = ()
@@ -103,6 +115,16 @@ class Tenant:
     @cached_property
     def version(self) -> versions.Version:
         return versions.parse(self.decisions.version)
+
+    @property
+    def address_settled(self) -> bool:
+        """Whether the decided address is the one that the spec asks for, and was so before."""
+        return self.former.exposed and self.former.asked == self.asked
+
+    @property
+    def published_type(self) -> str:
+        """The type of the Service behind the decided address: the old one until a new address is known."""
+        return self.decisions.asked.partition("|")[0]
 
     @property
     def service_name(self) -> str:
@@ -153,13 +175,12 @@ class Tenant:
 def tenant(view: TenantView, spec: ClusterSpec) -> Tenant:
     """Take the decisions: what the user asks for, else what was decided before, else what the world offers."""
     names = Names(view.owner.ref.name)
-    config = view.own("Secret", names.config)
-    former = Decisions.read(config.annotations.get(DECISIONS, "")) if config else Decisions()
+    former = _former(view, names)
     refused: list[Problem] = []
     drifted: list[Problem] = []
 
     version = _version(view, spec, former, refused)
-    asked = (
+    wished = asked = (
         f"{spec.service.type}|{spec.external_address or ''}|{spec.service.api_port}|{spec.service.konnectivity_port}"
     )
     address, api_port, konnectivity_port = _exposure(view, spec, names)
@@ -172,7 +193,7 @@ def tenant(view: TenantView, spec: ClusterSpec) -> Tenant:
             former.asked, former.address, former.apiPort, former.konnectivityPort,
         )  # fmt: skip
 
-    storage = spec.storage_kind
+    storage = former.storage or spec.storage_kind
     members = former.etcdMembers or (3 if spec.replicas > 1 else 1)
     decisions = Decisions(
         version=version,
@@ -180,7 +201,7 @@ def tenant(view: TenantView, spec: ClusterSpec) -> Tenant:
         address=address,
         apiPort=api_port,
         konnectivityPort=konnectivity_port,
-        storage=former.storage or storage,
+        storage=storage,
         etcdMembers=members if storage == "etcd" else 0,
         etcdPrefix=former.etcdPrefix or (view.owner.ref.name if storage == "etcd" else ""),
         podCIDR=former.podCIDR or spec.network.pod_cidr,
@@ -189,13 +210,34 @@ def tenant(view: TenantView, spec: ClusterSpec) -> Tenant:
         keyAlgorithm=former.keyAlgorithm or spec.key_algorithm,
     )
     return Tenant(
-        view=view, spec=spec, decisions=decisions, former=former, refused=tuple(refused), drifted=tuple(drifted)
-    )
+        view=view, spec=spec, decisions=decisions, former=former, asked=wished, refused=tuple(refused),
+        drifted=tuple(drifted),
+    )  # fmt: skip
+
+
+def _former(view: TenantView, names: Names) -> Decisions:
+    """What was decided before, from the config Secret.
+
+    If that was lost while the tenant lives on, the copy in the status counts; without one, at least the version that
+    runs: a tenant must not take another because somebody spoilt an annotation.
+    """
+    config, live = view.own("Secret", names.config), view.own("StatefulSet", names.control_plane)
+    kept = Decisions.read(config.annotations.get(DECISIONS, "")) if config else Decisions()
+    if kept.version or (config is None and live is None):
+        return kept
+    mirrored = Decisions.of(view.owner.get("status", "decisions"))
+    if mirrored.version or live is None:
+        return mirrored
+    containers = live.get("spec", "template", "spec", "containers", default=[])
+    tags = [str(each.get("image", "")).rpartition(":")[2] for each in containers if each.get("name") == "controller"]
+    return Decisions.of({"version": tags[0] if tags else ""})
 
 
 def _version(view: TenantView, spec: ClusterSpec, former: Decisions, refused: list[Problem]) -> str:
     catalogue = view.settings.catalogue
-    wanted = str(versions.parse(spec.version)) if spec.version else former.version or versions.default(catalogue)
+    if not spec.version or versions.support_problem(spec.version) is not None:  # said by `plan.spec_problems`
+        return former.version or versions.default(catalogue)
+    wanted = str(versions.parse(spec.version))
     if former.version and wanted != former.version:
         fault = versions.upgrade_problem(former.version, wanted)
         if fault:
@@ -209,11 +251,23 @@ def _exposure(view: TenantView, spec: ClusterSpec, names: Names) -> tuple[str, i
     service = view.own("Service", names.service(spec.service.type))
     if service is None:
         return "", 0, 0
-    published = {port.get("name"): port for port in service.get("spec", "ports", default=[])}
-    field = "nodePort" if spec.service.type == "NodePort" else "port"
-    api_port = int(published.get("api", {}).get(field) or 0)
-    konnectivity_port = int(published.get("konnectivity", {}).get(field) or 0)
+    api_port = _port(service, "api", spec.service.type, asked=spec.service.api_port, inside=API_PORT)
+    konnectivity_port = _port(
+        service, "konnectivity", spec.service.type, asked=spec.service.konnectivity_port, inside=KONNECTIVITY_PORT
+    )
     return spec.external_address or _address(view, spec, service), api_port, konnectivity_port
+
+
+def _port(service: Observed, name: str, service_type: str, *, asked: int | None, inside: int) -> int:
+    """The published port, or 0 as long as the Service does not have the one that is asked for."""
+    published: Mapping[str, Any] = next(
+        (port for port in service.get("spec", "ports", default=[]) if port.get("name") == name), {}
+    )
+    if service_type == "NodePort":
+        node_port = int(published.get("nodePort") or 0)
+        return node_port if asked in (None, node_port) else 0
+    wanted = asked or inside
+    return wanted if published.get("port") == wanted else 0
 
 
 def _address(view: TenantView, spec: ClusterSpec, service: Observed) -> str:

@@ -6,6 +6,11 @@ from hosted_cp.api.cluster import ClusterSpec
 from hosted_cp.api.problems import Problem
 
 
+def blocking(spec: ClusterSpec) -> bool:
+    """Whether what is not supported decides where the tenant would run or store: without it nothing can be made."""
+    return spec.remote_host_cluster is not None or spec.storage_kind == "nats"
+
+
 def problems(spec: ClusterSpec) -> list[Problem]:
     """One problem for each field that is set and not acted on."""
     etcd = spec.storage.etcd if spec.storage else None

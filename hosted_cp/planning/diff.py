@@ -39,6 +39,10 @@ _FROZEN = {
     ("apps/v1", "StatefulSet"): ("podManagementPolicy", "serviceName", "selector", "volumeClaimTemplates"),
 }
 
+#: What the server allocates, and keeps when an apply leaves it out. Asking for the value that is there must not be a
+#: reason to write; asking for another one is found by comparing.
+_KEPT_BY_SERVER = {("v1", "Service"): ("ports", "nodePort")}
+
 #: Numbers and switches that the server leaves out when they are 0 or false.
 _ZERO_IS_ABSENT = frozenset(
     {"failureThreshold", "healthCheckNodePort", "hostIPC", "hostNetwork", "hostPID", "hostPort", "initialDelaySeconds"}
@@ -83,6 +87,9 @@ def desired_hash(body: Object, recipe: Recipe | None = None) -> str:
         wanted["metadata"] = {**metadata, "annotations": annotations}
     frozen = _FROZEN.get((body["apiVersion"], body["kind"]), ())
     wanted["spec"] = {key: value for key, value in (body.get("spec") or {}).items() if key not in frozen}
+    if (kept := _KEPT_BY_SERVER.get((body["apiVersion"], body["kind"]))) is not None and wanted["spec"].get(kept[0]):
+        items = wanted["spec"][kept[0]]
+        wanted["spec"][kept[0]] = [{key: value for key, value in item.items() if key != kept[1]} for item in items]
     text = orjson.dumps(_canonical(wanted, shape_of(body), ""), option=orjson.OPT_SORT_KEYS, default=_plain)
     return hashlib.sha256(text).hexdigest()[:32]
 

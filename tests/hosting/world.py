@@ -227,7 +227,10 @@ class World:
         owner = self.observed(self.server.objects[self.owner_ref])
         parsed = parse_cluster(owner.body)
         names = set(_children_names(self.names))
-        children, pods, claims, secrets = {}, [], [], {}
+        children: dict[tuple[str, str], Observed] = {}
+        secrets: dict[str, Observed] = {}
+        pods: list[Observed] = []
+        claims: list[Observed] = []
         for ref, body in self.server.objects.items():
             if ref.kind in ("Pod", "PersistentVolumeClaim"):
                 if body["metadata"].get("labels", {}).get("cluster") == self.name:
