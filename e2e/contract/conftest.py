@@ -27,11 +27,20 @@ Start = Callable[..., Controller]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """A given k0s is tested as what it is; the stand-in in each version it plays."""
-    if "subject" in metafunc.fixturenames:
-        given = os.environ.get("K0S_BINARY")
-        chosen = [f"binary:{path}" for path in given.split(os.pathsep)] if given else ["stand-in:1.36", "stand-in:1.35"]
-        metafunc.parametrize("subject", chosen, indirect=True, scope="session")
+    """A given k0s is tested as what it is; the stand-in in each version it plays.
+
+    The older version is compared with its facts every time; what the versions have in common runs for it in sweeps.
+    """
+    if "subject" not in metafunc.fixturenames:
+        return
+    given = os.environ.get("K0S_BINARY")
+    if given:
+        chosen = [pytest.param(f"binary:{path}", id=Path(path).name) for path in given.split(os.pathsep)]
+    else:
+        module = metafunc.module.__name__.rpartition(".")[2]
+        marks = () if module in ("test_facts", "test_config") else (pytest.mark.sweep,)
+        chosen = [pytest.param("stand-in:1.36"), pytest.param("stand-in:1.35", marks=marks)]
+    metafunc.parametrize("subject", chosen, indirect=True, scope="session")
 
 
 @pytest.fixture(scope="session")

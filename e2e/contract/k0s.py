@@ -46,7 +46,7 @@ class Controller:
     def __init__(self, subject: Subject, machine: Machine, arguments: Sequence[str], *, env: Mapping[str, str]) -> None:
         self.subject, self.machine = subject, machine
         self.log = machine.folder / "k0s.log"
-        argv = [subject.binary, "controller", "--config=/etc/k0s/k0s.yaml", *arguments]
+        argv: list[str | Path] = [subject.binary, "controller", "--config=/etc/k0s/k0s.yaml", *arguments]
         self.process = Process(machine, argv, log=self.log, env=env)
 
     def k0s(self, *words: str, check: bool = True, seconds: float = 30.0, input: str | None = None) -> str:
@@ -90,9 +90,10 @@ class Controller:
         return x509.load_pem_x509_certificate(self.data(f"pki/{name}.crt").read_bytes())
 
     def flags(self, program: str) -> dict[str, str]:
-        """The flags of a running component, without their dashes."""
+        """The flags of a running component, without their dashes. `LookupError` while it does not run."""
         children = self.process.children()
-        assert program in children, f"{program} does not run; there are {sorted(children)}"
+        if program not in children:
+            raise LookupError(f"{program} does not run; there are {sorted(children)}")
         return dict(word.lstrip("-").partition("=")[::2] for word in arguments(children[program]))
 
     def curl(self, path: str, *options: str) -> tuple[int, str]:

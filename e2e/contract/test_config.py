@@ -59,7 +59,7 @@ def test_configuration_from_standard_input(subject: Subject) -> None:
     """`--config -` reads standard input."""
     import subprocess
 
-    argv = [subject.binary, "config", "validate", "--config", "-"]
+    argv = [str(subject.binary), "config", "validate", "--config", "-"]
     good = subprocess.run(argv, input="spec: {}", text=True, capture_output=True, check=False)
     bad = subprocess.run(argv, input="spec: {foo: 1}", text=True, capture_output=True, check=False)
     assert (good.returncode, bad.returncode) == (0, 1)

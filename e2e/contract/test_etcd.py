@@ -84,7 +84,7 @@ def _spec(prefix: str, *, address: str = "") -> dict[str, Any]:
     }
 
 
-def test_a_prefix_for_each_cluster(start: Start, hub: Hub) -> None:
+def test_a_prefix_for_each_cluster(hub: Hub, start: Start) -> None:
     """Two clusters on one etcd do not see each other; k0s runs no store of its own and makes no etcd PKI."""
     clusters: list[Controller] = []
     for number, name in enumerate(("one", "two")):
@@ -107,7 +107,7 @@ def test_a_prefix_for_each_cluster(start: Start, hub: Hub) -> None:
     }  # fmt: skip
 
 
-def test_three_replicas(start: Start, hub: Hub) -> None:
+def test_three_replicas(hub: Hub, start: Start) -> None:
     """Started at once with the same PKI and etcd, without tokens, they are one cluster and know how many they are."""
     shared = shared_pki() | hub.client_files()
     spec = _spec("/tenant", address="10.99.0.2")
