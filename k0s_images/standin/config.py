@@ -227,7 +227,7 @@ def _network(release: Release) -> Field:
     }), strict=False)  # fmt: skip
 
 
-def _spec(release: Release, *, address: str, storage: str) -> Field:
+def _spec(release: Release, *, address: str) -> Field:
     port = functools.partial(number, low=1, high=65535)
     lives = struct({"expiresAfter": duration("87600h0m0s"), "certificatesExpireAfter": duration("8760h0m0s")})
     chart = struct({
@@ -249,7 +249,7 @@ def _spec(release: Release, *, address: str, storage: str) -> Field:
         }, strict=False),
         "controllerManager": struct(_EXTRA), "scheduler": struct(_EXTRA),
         "storage": struct({
-            "type": choice(storage, "etcd", "kine"),
+            "type": choice("etcd", "etcd", "kine"),
             "etcd": struct({
                 "peerAddress": text(address), "ca": lives, **_EXTRA,
                 "externalCluster": struct({
@@ -431,7 +431,7 @@ def join_host_port(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def parse(content: str | None, release: Release, *, single: bool = False) -> ClusterConfig:
+def parse(content: str | None, release: Release) -> ClusterConfig:
     """Decode, default and validate; None stands for the missing default file. `Fatal` names every fault."""
     try:
         # Only the first document counts.
@@ -442,7 +442,7 @@ def parse(content: str | None, release: Release, *, single: bool = False) -> Clu
         document = {}
     if not isinstance(document, dict):
         raise Fatal("failed to parse configuration: the document is not an object")
-    spec = _spec(release, address=addresses.first_public(), storage="kine" if single else "etcd")
+    spec = _spec(release, address=addresses.first_public())
     shape = struct({
         "apiVersion": text(API_VERSION), "kind": text("ClusterConfig"), "metadata": _METADATA, "spec": spec,
         "status": anything(),
@@ -484,14 +484,14 @@ _Loader.yaml_implicit_resolvers = {
 }
 
 
-def load(path: str | None, release: Release, *, single: bool = False) -> ClusterConfig:
+def load(path: str | None, release: Release) -> ClusterConfig:
     """The configuration of a command line: a path, `-` for standard input, None for the default file (if it exists)."""
     if path == "-":
-        return parse(sys.stdin.read(), release, single=single)
+        return parse(sys.stdin.read(), release)
     file = Path(path) if path else DEFAULT_PATH
     try:
-        return parse(file.read_text(), release, single=single)
+        return parse(file.read_text(), release)
     except FileNotFoundError:
         if path:
             raise Fatal(f"failed to load config: open {file}: no such file or directory") from None
-        return parse(None, release, single=single)
+        return parse(None, release)

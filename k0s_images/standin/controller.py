@@ -60,7 +60,6 @@ class Options:
     release: Release
     disabled: frozenset[str] = frozenset()
     levels: dict[str, str] = field(default_factory=dict)
-    single: bool = False
     init_only: bool = False
     api_server_stop_timeout: float = 20.0
     argv: tuple[str, ...] = ()
@@ -181,7 +180,7 @@ class Controller:
 
     def _cluster(self) -> None:
         o, tasks, stop = self._o, self._tasks, self._tasks.stop
-        several = o.config.joinable and not o.single
+        several = o.config.joinable
         main = self._elector("k0s-endpoint-reconciler", several=several)
         # Elected for its own sake: controllers of two minors each keep the ConfigMaps of theirs.
         profiles = self._elector(f"k0s-worker-config-{o.release.minor}", several=True)
@@ -218,7 +217,9 @@ class Controller:
     def _elector(self, name: str, *, several: bool) -> threading.Event:
         """The event that is set while this controller leads."""
         if not several:
-            return leases.Always().leading
+            always = threading.Event()
+            always.set()
+            return always
         elector = leases.Elector(self._api, name, self._o.layout.invocation)
         released = threading.Event()
 
@@ -258,7 +259,7 @@ class Controller:
             ("kube-scheduler", programs.scheduler),
         ):
             if name not in o.disabled:
-                program = make(o.config, o.layout, level=programs.verbosity(o.levels, name), single=o.single)
+                program = make(o.config, o.layout, level=programs.verbosity(o.levels, name))
                 self._undo.append(self._child(program).stop)
 
     def _addons(self) -> None:
@@ -317,7 +318,7 @@ class Controller:
             "StubFile": "",
             "Output": "",
             "Workloads": False,
-            "SingleNode": o.single,
+            "SingleNode": False,
             "Args": list(o.argv),
             "WorkerToAPIConnectionStatus": {"Message": "", "Success": False},
             "ClusterConfig": o.config.document,

@@ -101,17 +101,6 @@ class Elector:
         self.leading.clear()
 
 
-class Always:
-    """The elector of a storage that admits one controller only: it always leads."""
-
-    def __init__(self) -> None:
-        self.leading = threading.Event()
-        self.leading.set()
-
-    def run(self, stop: threading.Event) -> None:
-        """Nothing to do."""
-
-
 def controllers(api: Api, *, prefix: str = "k0s-ctrl-") -> int:
     """How many controllers hold an unexpired lease."""
     now = dt.datetime.now(dt.UTC)

@@ -168,7 +168,7 @@ def _gates(config: ClusterConfig, component: str, extra: Mapping[str, str]) -> s
     return ",".join(filter(None, (extra.get("feature-gates", ""), config.feature_gates(component))))
 
 
-def controller_manager(config: ClusterConfig, places: Layout, *, level: str, single: bool = False) -> Program:
+def controller_manager(config: ClusterConfig, places: Layout, *, level: str) -> Program:
     """kube-controller-manager."""
     pki, section = places.pki, config.spec["controllerManager"]
     arguments: dict[str, Any] = {
@@ -179,7 +179,7 @@ def controller_manager(config: ClusterConfig, places: Layout, *, level: str, sin
         "service-account-private-key-file": pki / "sa.key", "cluster-name": "k0s",
         "cluster-cidr": ",".join(config.pod_cidrs), "service-cluster-ip-range": ",".join(config.service_cidrs),
         "allocate-node-cidrs": "true", "bind-address": "127.0.0.1", "controllers": "*,bootstrapsigner,tokencleaner",
-        "leader-elect": "true" if config.joinable and not single else "false", "profiling": "false",
+        "leader-elect": "true" if config.joinable else "false", "profiling": "false",
         "terminated-pod-gc-threshold": "12500", "use-service-account-credentials": "true", "v": level,
     }  # fmt: skip
     for name, value in _node_masks(config):
@@ -200,13 +200,13 @@ def _node_masks(config: ClusterConfig) -> list[tuple[str, str]]:
     return [("node-cidr-mask-size", "117" if ":" in config.pod_cidrs[0] else "24")]
 
 
-def scheduler(config: ClusterConfig, places: Layout, *, level: str, single: bool = False) -> Program:
+def scheduler(config: ClusterConfig, places: Layout, *, level: str) -> Program:
     """kube-scheduler."""
     section, conf = config.spec["scheduler"], places.pki / "scheduler.conf"
     extra = section.get("extraArgs", {})
     arguments: dict[str, Any] = {
         "authentication-kubeconfig": conf, "authorization-kubeconfig": conf, "kubeconfig": conf,
-        "bind-address": "127.0.0.1", "leader-elect": "true" if config.joinable and not single else "false",
+        "bind-address": "127.0.0.1", "leader-elect": "true" if config.joinable else "false",
         "profiling": "false", "v": level,
     } | extra  # fmt: skip
     arguments["feature-gates"] = _gates(config, "kube-scheduler", extra)

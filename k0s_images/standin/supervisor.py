@@ -8,6 +8,7 @@ command and by `_K0S_MANAGED=yes` in its environment, and ended before a new one
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import threading
@@ -31,9 +32,8 @@ class Program:
     argv: Sequence[str]
     uid: int = 0
     environment: Mapping[str, str] = field(default_factory=dict)
+    #: Seconds after which a stop is worth a warning.
     stop_timeout: float = 5.0
-    #: Run with the umask of a private daemon (containerd) or k0s' own.
-    directory: Path | None = None
 
 
 def child_environment(name: str, base: Mapping[str, str], *, bin_dir: Path) -> dict[str, str]:
@@ -83,7 +83,7 @@ class Child:
         environment = child_environment(program.name, os.environ, bin_dir=self._layout.bin) | dict(program.environment)
         switch = os.geteuid() == 0
         process = subprocess.Popen(
-            list(program.argv), env=environment, cwd=program.directory or self._layout.data, stdin=subprocess.DEVNULL,
+            list(program.argv), env=environment, cwd=self._layout.data, stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, process_group=0,
             user=program.uid if switch else None, group=0 if switch else None, extra_groups=[] if switch else None,
         )  # fmt: skip
@@ -162,8 +162,6 @@ def _end_leftover(pid_file: Path, program: Program) -> None:
 
 
 def _wait_for_end(pidfd: int) -> None:
-    import select
-
     poller = select.poll()
     poller.register(pidfd, select.POLLIN)
     poller.poll()
