@@ -33,7 +33,7 @@ from hosted_cp.hosting.names import ADOPT, TENANT_UID, selector
 from hosted_cp.hosting.pods import ready
 from hosted_cp.hosting.tenant import Tenant
 from hosted_cp.hosting.wanted import Wanted
-from hosted_cp.planning.observed import Observed
+from hosted_cp.planning.observed import Observed, SecretFacts
 from hosted_cp.planning.recipes import Inputs, MaterialError
 
 PEER_PORT = 2380
@@ -81,6 +81,10 @@ class PermitRecipe:
             INITIAL_CLUSTER_STATE: grant,
             **{member_key(i): f"{grant} {former}".rstrip() for i, former in enumerate(self.former)},
         }
+
+    def facts(self) -> SecretFacts:
+        """What can be known of the Secret without knowing the token."""
+        return SecretFacts(type="Opaque", digests={TOKEN: "", **{key: _digest(v) for key, v in self.public().items()}})
 
     def fulfil(self, inputs: Inputs) -> Mapping[str, bytes]:
         if self.keep_token:

@@ -14,6 +14,7 @@ import orjson
 
 from hosted_cp.api.problems import Problem
 from hosted_cp.hosting import patches
+from hosted_cp.hosting.permit import PermitRecipe
 from hosted_cp.hosting.plan import everything_wanted, spec_problems
 from hosted_cp.hosting.tenant import tenant
 from hosted_cp.hosting.view import NodeAddress, TenantView
@@ -33,12 +34,16 @@ _ROUNDS = 8
 
 
 def rehearse(view: TenantView) -> tuple[list[Wanted], list[Problem]]:
-    """Every object that the spec of this view comes to, in writing order, and what keeps it from being carried out."""
+    """Every object that the spec of this view comes to, in writing order, and what keeps it from being carried out.
+
+    Each is as it is first written; what changes afterwards (the etcd permit is taken back) is not shown.
+    """
     if view.spec is None or view.problems:
         return [], list(view.problems)
     nodes = (NodeAddress(node="node", type="InternalIP", address="192.0.2.101"),)
-    world: dict[tuple[str, str], Observed] = {}
+    world = dict(view.children)
     wanted: list[Wanted] = []
+    first: dict[Ref, Wanted] = {}
     problems: list[Problem] = []
     for _ in range(_ROUNDS):
         t = tenant(replace(view, children=dict(world), nodes=nodes, pods=tuple(_pods(world.values(), view))), view.spec)
@@ -52,8 +57,10 @@ def rehearse(view: TenantView) -> tuple[list[Wanted], list[Problem]]:
             break
         for each in wanted:
             if each.target is not Target.TENANT:
+                first.setdefault(each.ref, each)
                 world[each.ref.kind, each.ref.name] = _made(each, view)
-    return [replace(each, body=marked(each.body)) for each in wanted if each.target is not Target.TENANT], problems
+    shown = [first[each.ref] for each in wanted if each.ref in first]
+    return [replace(each, body=marked(each.body)) for each in shown], problems
 
 
 def _made(wanted: Wanted, view: TenantView) -> Observed:
@@ -73,6 +80,8 @@ def _made(wanted: Wanted, view: TenantView) -> Observed:
             "updateRevision": "1",
         }  # fmt: skip
     metadata = body["metadata"]
+    # Of secrets nothing is known, except what stands in the permit in public: k0s waits for it.
+    granted = wanted.recipe.facts() if isinstance(wanted.recipe, PermitRecipe) else None
     return Observed(
         ref=wanted.ref,
         uid=f"{wanted.ref.kind}-{wanted.ref.name}",
@@ -81,6 +90,7 @@ def _made(wanted: Wanted, view: TenantView) -> Observed:
         labels=metadata.get("labels") or {},
         annotations=metadata.get("annotations") or {},
         controller_uid=view.owner.uid,
+        secret=granted,
         raw=orjson.dumps(body),
     )
 
