@@ -54,7 +54,7 @@ def _plan_of(view: TenantView, status: dict[str, Any], wanted: Sequence[Conditio
     return Plan(status=report["status"], events=report["events"])
 
 
-def _finish(view: TenantView, status: dict[str, Any], wanted: Sequence[Condition]) -> Report:
+def _finish(view: TenantView, status: dict[str, Any], wanted: Sequence[Condition], *, starting: bool = False) -> Report:
     old = view.owner.get("status", "conditions", default=[])
     merged = merge(wanted=wanted, old=old, generation=view.owner.generation, now=view.now)
     status["conditions"] = merged
@@ -68,7 +68,7 @@ def _finish(view: TenantView, status: dict[str, Any], wanted: Sequence[Condition
             else f"{available['reason']}: {available['message']}"[:1024],
         }
     }
-    return Report(status=status, events=events(merged=merged, old=old))
+    return Report(status=status, events=events(merged=merged, old=old, starting=starting))
 
 
 def of_problems(reason: str, problems: Sequence[Problem]) -> Cause:
@@ -117,7 +117,7 @@ def report(t: Tenant, *, in_the_way: Cause | None, problems: Sequence[Problem], 
         *([healthy] if (healthy := etcd.condition(t)) is not None else []),
         *_reachable(t),
     ]
-    return _finish(t.view, status, wanted)
+    return _finish(t.view, status, wanted, starting=cause is not None and cause.starting)
 
 
 def _cause(

@@ -245,4 +245,4 @@ def _report(view: TokenView, cause: Cause | None) -> dict[str, Any]:
     said = f"{cause.reason}: {cause.message}"[:1024] if cause else "Reconciliation successful"
     status["deprecated"] = {"v1beta1": {"reconciliationStatus": said}}
     starting = cause is not None and cause.starting
-    return {"status": status, "events": () if starting else events(merged=merged, old=old, about=CONDITION)}
+    return {"status": status, "events": events(merged=merged, old=old, about=CONDITION, starting=starting)}

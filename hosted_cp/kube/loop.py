@@ -171,8 +171,12 @@ class Loop(Generic[V]):
             plan = self.controller.plan(look.view)
             ask_again = self._prober.ask(key, look.about, plan.probes)
             # While there is something to do, what is said would be old a moment later: it is said when it is done.
-            doing = replace(plan, status=None, events=()) if plan.actions else plan
-            result = await self._runner.execute(doing, about=look.about, tenant=look.tenant, by=key)
+            doing, saying = replace(plan, status=None, events=()), replace(plan, actions=())
+            result = Result(verdict=Verdict.DONE)
+            if plan.actions:
+                result = await self._runner.execute(doing, about=look.about, tenant=look.tenant, by=key)
+            if result.verdict is Verdict.DONE and not result.writes:
+                result = await self._runner.execute(saying, about=look.about, tenant=look.tenant, by=key)
             match result.verdict:
                 case Verdict.DONE:
                     healed = self._failures.pop(key, "")

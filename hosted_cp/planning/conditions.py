@@ -60,18 +60,23 @@ def merge(
 
 
 def events(
-    *, merged: Sequence[Mapping[str, Any]], old: Sequence[Mapping[str, Any]], about: str = "Available"
+    *,
+    merged: Sequence[Mapping[str, Any]],
+    old: Sequence[Mapping[str, Any]],
+    about: str = "Available",
+    starting: bool = False,
 ) -> tuple[Event, ...]:
     """One Event when `about` changes its status, or changes its reason while it is not True.
 
-    The first look at a new object (no old condition, not True) says nothing: creation is no failure.
+    `starting`: what keeps it from being True is on its way. That is no failure, so it is said only if it was True before.
     """
     new = next((c for c in merged if c["type"] == about), None)
-    last = next((c for c in old if c.get("type") == about), None)
-    if new is None or (last is None and new["status"] != "True"):
+    last = next((c for c in old if c.get("type") == about), {})
+    if new is None:
         return ()
-    same = last is not None and last.get("status") == new["status"]
-    if last is not None and same and (new["status"] == "True" or last.get("reason") == new["reason"]):
+    if starting and new["status"] != "True" and last.get("status") != "True":
+        return ()
+    if last.get("status") == new["status"] and (new["status"] == "True" or last.get("reason") == new["reason"]):
         return ()
     good = new["status"] == "True"
     transition = new["lastTransitionTime"]
