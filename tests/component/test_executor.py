@@ -86,9 +86,9 @@ class Bench:
         """Wait until the watch has told of the object as wanted."""
         async with asyncio.timeout(10):
             while (found := self.caches.known(ref)) is None or not true(found):
-                news = asyncio.get_running_loop().create_future()
-                self.caches.subscribe(lambda _, news=news: news.done() or news.set_result(None))
-                await news
+                news = asyncio.Event()
+                self.caches.subscribe(lambda _, news=news: news.set())  # type: ignore[misc]
+                await news.wait()
         return found
 
     def known(self, ref: Ref) -> Observed:
