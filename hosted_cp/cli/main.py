@@ -8,7 +8,6 @@ from typing import BinaryIO
 
 import click
 
-
 #: Every option can also be given as `HOSTED_CP_<NAME>` in the environment.
 _CONTEXT = {"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "HOSTED_CP"}
 

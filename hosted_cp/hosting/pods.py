@@ -7,7 +7,7 @@ the seconds that its own status needs, whatever the StatefulSet counts.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,9 +43,11 @@ def causes(
 
     `image_fields` is what decides about the image, for the remedy.
     """
+    claims = tuple(claims)
     found = [cause for claim in claims if (cause := _claim(claim, storage_classes)) is not None]
+    unbound = [claim.ref.name for claim in claims if claim.get("status", "phase") != "Bound"]
     for pod in sorted(pods, key=lambda each: each.ref.name):
-        if not ready(pod) and (cause := _pod(pod, image_fields)) is not None:
+        if not ready(pod) and (cause := _pod(pod, image_fields, unbound)) is not None:
             found.append(cause)
     return sorted(found, key=lambda cause: cause.starting)
 
@@ -72,7 +74,7 @@ def _known(storage_classes: frozenset[str]) -> str:
     return f" ({', '.join(sorted(storage_classes)[:5])})" if storage_classes else ""
 
 
-def _pod(pod: Observed, image_fields: str) -> Cause | None:
+def _pod(pod: Observed, image_fields: str, unbound: Sequence[str]) -> Cause | None:
     name = pod.ref.name
     for status in _container_statuses(pod):
         waiting = status.get("state", {}).get("waiting", {})
@@ -94,6 +96,11 @@ def _pod(pod: Observed, image_fields: str) -> Cause | None:
                 f"{': ' + said if said else ''}",
             )
     scheduled = _condition(pod, "PodScheduled")
+    if scheduled.get("status") == "False" and any(claim.endswith(f"-{name}") for claim in unbound):
+        # Every pod with a new volume is unschedulable for the moment that its volume takes.
+        return Cause(
+            reason="VolumePending", message=f"pod {name} waits for its volume to be provisioned", starting=True
+        )
     if scheduled.get("status") == "False":
         return Cause(
             reason="PodUnschedulable",

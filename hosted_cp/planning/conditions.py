@@ -68,7 +68,7 @@ def events(
 ) -> tuple[Event, ...]:
     """One Event when `about` changes its status, or changes its reason while it is not True.
 
-    `starting`: what keeps it from being True is on its way. That is no failure, so it is said only if it was True before.
+    `starting`: what keeps it from being True is on its way. That is no failure: it is said only if it was True before.
     """
     new = next((c for c in merged if c["type"] == about), None)
     last = next((c for c in old if c.get("type") == about), {})
