@@ -48,7 +48,7 @@ from k0s_images.standin.versions import Release
 
 #: How long a component may take until it is ready; then k0s gives up.
 READY_WITHIN = 120.0
-_POLL = 0.05
+_POLL = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
