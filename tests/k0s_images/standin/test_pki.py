@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from k0s_images.standin import kubeconfig, pki
@@ -65,7 +66,7 @@ def test_elliptic_curve_authorities_sign(tmp_path: Path, keys: KeySource) -> Non
     now = dt.datetime.now(dt.UTC)
     builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
     builder = builder.serial_number(7).not_valid_before(now).not_valid_after(now + LIFE)
-    certificate = builder.sign(key, pki.hashes.SHA256())
+    certificate = builder.sign(key, hashes.SHA256())
     (tmp_path / "ca.crt").write_bytes(pki.certificate_pem(certificate))
     (tmp_path / "ca.key").write_bytes(pki.key_pem(key))
     ca = pki.ensure_authority(tmp_path / "ca", "kubernetes-ca", life=LIFE, keys=keys)
