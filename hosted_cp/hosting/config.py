@@ -78,7 +78,8 @@ def digest(t: Tenant) -> str:
 def wanted(t: Tenant) -> list[Wanted]:
     # With an authority that it cannot use, k0s would silently make one of its own.
     unusable = [purpose for purpose in authorities.purposes(t) if not authorities.usable(t, purpose)]
-    if not t.decisions.exposed or unusable or missing(t):
+    # Without the Service's address (somebody deleted it) the certificates would lose a name, and get it back.
+    if not t.decisions.exposed or unusable or missing(t) or not service.cluster_ips(t):
         return []
     metadata = t.metadata(t.names.config, part="cluster-config")
     metadata["annotations"] = {

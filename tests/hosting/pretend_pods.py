@@ -156,7 +156,8 @@ def _kubelet(server: PretendServer, script: Script, name: str, namespace: str) -
     pod = server.find("Pod", name)
     if pod is None:
         return False
-    missing = next(_missing(server, pod["spec"]), "")
+    # What runs goes on running without the Secrets that it was started with.
+    missing = "" if is_ready(pod) else next(_missing(server, pod["spec"]), "")
     fate = STARTING if missing else script.pods(name)
     container = pod["spec"]["containers"][0]
     status: Json = {"name": container["name"], "image": container["image"], "ready": fate == READY, "state": {}}

@@ -19,7 +19,7 @@ import yaml
 from hosted_cp.hosting import scripts
 from hosted_cp.hosting.rehearsal import marked, rehearse
 from hosted_cp.hosting.wanted import Wanted
-from tests.hosting.variants import VARIANTS
+from tests.hosting.variants import VARIANTS, settled
 from tests.hosting.world import START
 
 FOLDER = Path(__file__).parent / "golden"
@@ -91,10 +91,8 @@ def test_the_api_knows_every_field(variant: str) -> None:
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_what_is_rendered_is_what_is_created(variant: str) -> None:
     """`render` must not promise anything else than what the loop makes: names, and which Secrets by which recipe."""
-    world = VARIANTS[variant].world()
-    rehearsed, _ = rehearse(world.view())
-    world.settle()
-    assert world.available, world.why
+    rehearsed, _ = rehearse(VARIANTS[variant].world().view())
+    world = settled(variant)
     assert {(each.ref.kind, each.ref.name) for each in rehearsed} == set(world.owned())
 
 

@@ -50,6 +50,18 @@ class Variant:
         return world
 
 
+@cache
+def _settled(name: str) -> World:
+    world = VARIANTS[name].world().settle()
+    assert world.available, world.why
+    return world
+
+
+def settled(name: str) -> World:
+    """The world of a variant at rest, Available."""
+    return _settled(name).fork()
+
+
 def kine(url: str) -> Spec:
     return {"storage": {"type": "kine", "kine": {"dataSourceURL": url}}}
 
@@ -110,7 +122,12 @@ VARIANTS: Mapping[str, Variant] = {
     "host-path": Variant(spec={"persistence": {"type": "hostPath", "hostPath": "/srv/demo"}}, privileged=True),
     "empty-dir": Variant(spec={"persistence": {"type": "emptyDir"}}),
     "manifests": Variant(
-        spec={"manifests": [{"name": "config", "configMap": {"name": "stack"}}, {"name": "s", "secret": {"secretName": "x"}}]}
+        spec={
+            "manifests": [
+                {"name": "config", "configMap": {"name": "stack"}},
+                {"name": "more", "secret": {"secretName": "stack"}},
+            ]
+        }
     ),
     "mounts": Variant(
         spec={
@@ -140,7 +157,7 @@ VARIANTS: Mapping[str, Variant] = {
                     "target": {"kind": "StatefulSet", "component": "etcd"},
                     "patch": {
                         "type": "json",
-                        "content": '[{"op": "add", "path": "/spec/template/spec/nodeSelector", "value": {"disk": "ssd"}}]',
+                        "content": "[{op: add, path: /spec/template/spec/nodeSelector, value: {disk: ssd}}]",
                     },
                 },
             ]

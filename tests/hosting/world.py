@@ -138,6 +138,23 @@ class World:
     _given: set[tuple[str, Ref]] = field(default_factory=set)
     _seen: dict[tuple[str, str], Observed] = field(default_factory=dict, repr=False)
 
+    def fork(self) -> World:
+        """The same world once more; what happens in one does not happen in the other."""
+        return replace(
+            self,
+            server=copy.deepcopy(self.server),
+            tenant=copy.deepcopy(self.tenant),
+            script=replace(self.script),
+            material=replace(self.material),
+            answers=dict(self.answers),
+            findings=dict(self.findings),
+            done=list(self.done),
+            events=list(self.events),
+            minted=Counter(self.minted),
+            _given=set(self._given),
+            _seen=dict(self._seen),
+        )
+
     # --- the user ------------------------------------------------------------------------------------------------
 
     @property
@@ -480,8 +497,14 @@ def _children_names(names: Names) -> Iterator[tuple[str, str]]:
         yield kind, names.etcd
 
 
+_RUNNING: dict[str, World] = {}
+
+
 def running(**spec: Any) -> World:
     """A tenant that was asked for and has come to rest, Available."""
-    world = World().asks(**spec).settle()
-    assert world.available, world.why
-    return world
+    key = json.dumps(spec, sort_keys=True)
+    if key not in _RUNNING:
+        world = World().asks(**spec).settle()
+        assert world.available, world.why
+        _RUNNING[key] = world
+    return _RUNNING[key].fork()
