@@ -194,13 +194,13 @@ class Loop(Generic[V]):
                     self.queue.failed(key)
                     return "deposed"
         log.warning("%s %s: not settled after %d rounds", self.controller.name, key, ROUNDS)
+        await self._tell(key, f"changes do not come to an end: {ROUNDS} in a row, and each plan wanted more")
         self.queue.failed(key)
         return "unsettled"
 
     async def _tell(self, key: Key, failure: str) -> None:
         """Let the user's object say what failed: the same plan with that knowledge, and nothing of it but the words."""
-        if self._failures.get(key) == failure:
-            return  # said already
+        # Said again after each failure: what stands there already costs no request, and what could not be written does.
         self._failures[key] = failure
         look = self.controller.look(key, failure=failure)
         if look is not None:

@@ -17,6 +17,7 @@ from hosted_cp.kube.cache import Caches, Watched
 from hosted_cp.kube.client import ApiClient
 from hosted_cp.kube.material import Sources
 from hosted_cp.kube.outcome import Result, Verdict
+from hosted_cp.kube.probes import Prober, tenant_api
 from hosted_cp.kube.resources import CONFIG_MAP, EVENT, SECRET, SERVICE, STATEFUL_SET, resource_for
 from hosted_cp.kube.secret_data import SecretData
 from hosted_cp.kube.tenant import TenantAccess, TenantClients
@@ -30,6 +31,7 @@ from hosted_cp.planning.actions import (
     Event,
     PatchMetadata,
     Plan,
+    Probe,
     Ref,
     Replace,
     Target,
@@ -580,6 +582,65 @@ async def test_a_tenant_whose_ca_is_broken_is_told_without_quoting(
     assert result.verdict is Verdict.DEFERRED
     assert f"Secret {namespace}/t-ca cannot be used" in result.failure
     assert CANARY not in result.failure
+
+
+async def test_a_tenant_is_asked_once_it_answers_and_no_more(
+    desk: Bench, admin: ApiClient, server: Server, namespace: str, audit: Audit
+) -> None:
+    """The probe `tenant-api`: a bad answer names its cause and is asked again, a good one is kept."""
+    encoded = {
+        "tls.crt": base64.b64encode(server.authority.certificate).decode(),
+        "tls.key": base64.b64encode(server.authority.key).decode(),
+    }
+    tenants = desk.executor._tenants
+    assert tenants is not None
+    woken: asyncio.Queue[str] = asyncio.Queue()
+    prober: Prober[str] = Prober(
+        askers={"tenant-api": tenant_api(tenants)}, enqueue=woken.put_nowait, now=Sources().now
+    )
+    probe = Probe(kind="tenant-api", key="initialized", arguments=(("authority", "t-ca"), ("server", server.url)))
+    assert prober.ask("key", desk.about, [probe]) is None
+    assert await asyncio.wait_for(woken.get(), 5) == "key"
+    [bad] = prober.findings(desk.about.uid)
+    assert not bad.ok
+    assert "t-ca" in bad.message
+    again = prober.ask("key", desk.about, [probe])
+    assert again is not None
+    assert 0 < again <= 1.0
+    await admin.create(SECRET, {**secret(namespace, "t-ca"), "data": encoded})
+    await desk.told(SECRET.ref(namespace, "t-ca"), lambda seen: True)
+    await asyncio.sleep(again)
+    since = audit.mark()
+    prober.ask("key", desk.about, [probe])
+    await asyncio.wait_for(woken.get(), 5)
+    [good] = prober.findings(desk.about.uid)
+    assert good.ok
+    for _ in range(3):
+        assert prober.ask("key", desk.about, [probe]) is None
+    assert summary(audit.requests(since=since, user="hosted-cp")) == {"get namespaces": 1}
+    prober.forget(desk.about.uid)
+    assert prober.findings(desk.about.uid) == ()
+    await prober.close()
+
+
+async def test_a_tenant_that_hangs_costs_its_neighbours_nothing(desk: Bench) -> None:
+    async def asker(probe: Probe, about: Observed) -> str:
+        if probe.key == "hangs":
+            await asyncio.Event().wait()
+        return "fine"
+
+    woken: asyncio.Queue[str] = asyncio.Queue()
+    prober: Prober[str] = Prober(askers={"x": asker}, enqueue=woken.put_nowait, now=Sources().now)
+    hangs = Probe(kind="x", key="hangs", deadline=0.5)
+    prober.ask("slow", desk.about, [hangs, hangs])
+    prober.ask("fast", desk.about, [Probe(kind="x", key="answers")])
+    assert await asyncio.wait_for(woken.get(), 0.4) == "fast"
+    assert await asyncio.wait_for(woken.get(), 2) == "slow"
+    assert {(each.probe.key, each.message) for each in prober.findings(desk.about.uid)} == {
+        ("hangs", "no answer within 0.5 s"),
+        ("answers", "fine"),
+    }
+    await prober.close()
 
 
 def test_merge_difference_turns_one_status_into_another() -> None:
