@@ -5,10 +5,11 @@ It shows progress all the way, leaves everything running and says how to use it;
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -71,20 +72,24 @@ class Phases:
         )
 
 
-def main(arguments: list[str]) -> int:
+def main(arguments: Sequence[str]) -> int:
     """Run the demo, or with `down` remove it. Returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m e2e.demo", description=__doc__)
+    parser.add_argument("what", nargs="?", choices=("run", "down"), default="run")
+    parser.add_argument("--lab", default="demo", help="name of the management cluster (default: %(default)s)")
+    chosen = parser.parse_args(arguments)
     try:
-        if arguments == ["down"]:
-            cluster.down("demo")
+        if chosen.what == "down":
+            cluster.down(chosen.lab)
             return 0
-        _demo()
+        _demo(chosen.lab)
     except (LabError, BuildError) as error:
         print(f"demo: {error}", file=sys.stderr)
         return 1
     return 0
 
 
-def _demo() -> None:
+def _demo(lab_name: str) -> None:
     phases = Phases()
     begun = time.monotonic()
     with phases.phase("images and programs (built once, then cached)"):
@@ -93,7 +98,7 @@ def _demo() -> None:
         at_the_edge = images.archives(only=(images.TOOLBOX, images.konnectivity_agent_name(), images.PAUSE))
     say(f"control planes run {k0s.says}")
     with phases.phase("management cluster (etcd, API server, kubelet, containerd)"):
-        lab = cluster.up("demo")
+        lab = cluster.up(lab_name)
         lab.load_images(archives)
     with phases.phase("operator (a Deployment under its own ClusterRole)"):
         operator.deploy(lab, k0s)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ def manifests(k0s: K0sImage, *, arguments: Sequence[str] = ()) -> str:
     for document in documents:
         if document["kind"] == "Deployment":
             container = document["spec"]["template"]["spec"]["containers"][0]
-            container["image"] = images.operator_name()
+            container["image"] = next(iter(_operator()))
             container["imagePullPolicy"] = "IfNotPresent"
             container["args"] = [
                 "run", f"--k0s-image={k0s.repository}", f"--etcd-image={images.etcd_name()}", *arguments,
@@ -32,8 +33,14 @@ def manifests(k0s: K0sImage, *, arguments: Sequence[str] = ()) -> str:
 
 def image_archives(*chosen: K0sImage, extra: Sequence[str] = ()) -> dict[str, Path]:
     """What the management cluster's node needs: the operator, etcd, and the k0s images that cannot be pulled."""
-    wanted = images.archives(only=(images.operator_name(), images.etcd_name(), *extra))
-    return wanted | {each.name: each.archive for each in chosen if each.archive is not None}
+    wanted = images.archives(only=(images.etcd_name(), *extra))
+    return {**_operator(), **wanted} | {each.name: each.archive for each in chosen if each.archive is not None}
+
+
+@cache
+def _operator() -> Mapping[str, Path]:
+    """Name and archive of the operator's image: those of one moment, though somebody works on the code meanwhile."""
+    return images.archives(only=(images.operator_name(),))
 
 
 def deploy(lab: Lab, k0s: K0sImage, *, arguments: Sequence[str] = ()) -> None:

@@ -8,6 +8,7 @@ that differs from a tenant anywhere else.
 from __future__ import annotations
 
 import base64
+import gzip
 import json
 import os
 import subprocess
@@ -19,6 +20,7 @@ from typing import Any, TypeVar
 
 import yaml
 
+from e2e.lab import client
 from e2e.lab.cluster import Lab
 from e2e.lab.network import LabError
 from k0s_images import images
@@ -68,6 +70,33 @@ class Tenant:
         return done.stdout
 
 
+def holder(of: Tenant, folder: Path, *, name: str, token: bytes) -> Tenant:
+    """Whoever holds a join token: speaks with the tenant as the token's user. A join token is a packed kubeconfig."""
+    return _tenant_with(of, gzip.decompress(base64.b64decode(token)), folder, name=name)
+
+
+def intruder(at: Tenant, *, who: Tenant, folder: Path) -> Tenant:
+    """Somebody who knows where a tenant is and what its CA is, and comes with the credentials of another tenant."""
+    config = yaml.safe_load(at.kubeconfig.read_text())
+    theirs = yaml.safe_load(who.kubeconfig.read_text())
+    config["users"] = [{"name": config["users"][0]["name"], "user": theirs["users"][0]["user"]}]
+    return _tenant_with(at, yaml.safe_dump(config).encode(), folder, name=f"{who.name}-at-{at.name}")
+
+
+def _tenant_with(like: Tenant, text: bytes, folder: Path, *, name: str) -> Tenant:
+    return Tenant(
+        name=name, kubeconfig=_private(folder / f"{name}.kubeconfig", text), kubectl_program=like.kubectl_program
+    )
+
+
+def _private(file: Path, content: bytes) -> Path:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.unlink(missing_ok=True)
+    with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
+        out.write(content)
+    return file
+
+
 def apply(lab: Lab, manifest: Mapping[str, Any]) -> None:
     """`kubectl apply` one object."""
     lab.kubectl("apply", "-f", "-", input=yaml.safe_dump(dict(manifest)))
@@ -90,6 +119,38 @@ def wait_condition(lab: Lab, what: str, condition: str, *, namespace: str = "def
         raise LabError(f"{error}\n{said}") from None
 
 
+Check = Callable[[dict[str, Any]], object]
+_GROUP = "/apis/k0smotron.io/v1beta2"
+
+
+def wait_until(
+    lab: Lab, name: str, until: Check, *, namespace: str, what: str, kind: str = "clusters", seconds: float = 60.0
+) -> dict[str, Any]:
+    """Watch a Cluster (or a JoinTokenRequest) until `until(object)` is true, and return it.
+
+    `LabError` with `what` and the last conditions after `seconds`.
+    """
+    last: dict[str, Any] = {}
+
+    def look(body: dict[str, Any]) -> object:
+        last.update(body)
+        return until(body)
+
+    path = f"{_GROUP}/namespaces/{namespace}/{kind}"
+    try:
+        return client.wait_for(lab.client(), path, name=name, until=look, seconds=seconds, what=what)
+    except LabError as error:
+        said = "\n".join(
+            f"  {c['type']}={c['status']} {c['reason']}: {c['message']}" for c in conditions(last).values()
+        )
+        raise LabError(f"{kind} {name}: {error}\n{said}") from None
+
+
+def conditions(body: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """An object's conditions by type."""
+    return {each["type"]: each for each in body.get("status", {}).get("conditions", [])}
+
+
 def secret(lab: Lab, name: str, key: str, *, namespace: str = "default") -> bytes:
     """One value of a Secret of the management cluster."""
     text = lab.kubectl("-n", namespace, "get", "secret", name, "-o", "json")
@@ -98,11 +159,8 @@ def secret(lab: Lab, name: str, key: str, *, namespace: str = "default") -> byte
 
 def kubeconfig(lab: Lab, name: str, folder: Path, *, namespace: str = "default") -> Tenant:
     """Fetch the tenant's kubeconfig into a file that only we can read."""
-    folder.mkdir(parents=True, exist_ok=True)
-    file = folder / f"{name}.kubeconfig"
-    file.unlink(missing_ok=True)
-    with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
-        out.write(secret(lab, f"{name}-kubeconfig", "value", namespace=namespace))
+    content = secret(lab, f"{name}-kubeconfig", "value", namespace=namespace)
+    file = _private(folder / f"{name}.kubeconfig", content)
     return Tenant(name=name, kubeconfig=file, kubectl_program=lab.programs.kubernetes / "kubectl")
 
 

@@ -44,14 +44,14 @@ class K0sImage:
         return f"{self.repository}:{self.tag}"
 
 
-def given_binary() -> Path | None:
-    """The k0s that `K0S_BINARY` names; `BuildError` if it names no file."""
-    named = os.environ.get("K0S_BINARY")
+def given_binary(variable: str = "K0S_BINARY") -> Path | None:
+    """The k0s that `K0S_BINARY` (or another variable) names; `BuildError` if it names no file."""
+    named = os.environ.get(variable)
     if not named:
         return None
     binary = Path(named).resolve()
     if not binary.is_file():
-        raise BuildError(f"K0S_BINARY={named}: there is no such file")
+        raise BuildError(f"{variable}={named}: there is no such file")
     return binary
 
 

@@ -62,14 +62,19 @@ def say(message: str) -> None:
 def volume_for(claim: Object, *, volumes: Path) -> Object | None:
     """The PersistentVolume that a claim needs, or None if it is none of ours, bound, or on its way out."""
     spec, metadata = claim["spec"], claim["metadata"]
-    if spec.get("storageClassName") != STORAGE_CLASS or spec.get("volumeName") or metadata.get("deletionTimestamp"):
+    # A class of another name with our provisioner: the volume controller says so on the claim once the class exists.
+    ours = (
+        spec.get("storageClassName") == STORAGE_CLASS
+        or metadata.get("annotations", {}).get("volume.kubernetes.io/storage-provisioner") == PROVISIONER
+    )
+    if not ours or spec.get("volumeName") or metadata.get("deletionTimestamp"):
         return None
     name = f"pvc-{metadata['uid']}"
     return {
         "apiVersion": "v1", "kind": "PersistentVolume",
         "metadata": {"name": name, "annotations": {"pv.kubernetes.io/provisioned-by": PROVISIONER}},
         "spec": {
-            "storageClassName": STORAGE_CLASS, "persistentVolumeReclaimPolicy": "Delete",
+            "storageClassName": spec["storageClassName"], "persistentVolumeReclaimPolicy": "Delete",
             "accessModes": spec["accessModes"], "volumeMode": spec.get("volumeMode", "Filesystem"),
             "capacity": {"storage": spec["resources"]["requests"]["storage"]},
             "hostPath": {"path": str(volumes / name), "type": "Directory"},

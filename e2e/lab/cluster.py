@@ -80,6 +80,12 @@ class Lab:
         """Make docker archives' images known to the node, under the given names; returns those that were new."""
         return load_images(self, archives)
 
+    def tag_image(self, name: str, other: str) -> None:
+        """Give an image that the node has another name as well."""
+        socket = self.folder / "run" / "containerd.sock"
+        ctr = (self.programs.ctr, "--address", socket, "--namespace", "k8s.io")
+        call([*ctr, "images", "tag", "--force", name, other], place=self.node)
+
     def edge(self, name: str) -> Edge:
         """An edge machine of this name, made if need be."""
         from e2e.lab.edge import add  # a lab without edge machines needs none of it

@@ -14,7 +14,7 @@ _DNS_PORTS = (("dns", 53, "UDP"), ("dns-tcp", 53, "TCP"))
 
 
 def storage_class() -> dict[str, Any]:
-    """The default StorageClass. Any other name is simply a class that does not exist: its claims stay pending."""
+    """The default StorageClass. A class of another name exists once somebody creates it; until then claims wait."""
     return {
         "apiVersion": "storage.k8s.io/v1", "kind": "StorageClass",
         "metadata": {"name": STORAGE_CLASS, "annotations": {"storageclass.kubernetes.io/is-default-class": "true"}},

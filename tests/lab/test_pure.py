@@ -226,6 +226,14 @@ def test_a_volume_is_for_its_claim_only(tmp_path: Path) -> None:
     assert volume["spec"]["hostPath"]["path"] == str(tmp_path / "pvc-u1")
 
 
+def test_a_class_of_another_name_is_served_when_its_provisioner_is_ours(tmp_path: Path) -> None:
+    claim = _claim(storageClassName="other")
+    claim["metadata"]["annotations"] = {"volume.kubernetes.io/storage-provisioner": manifests.PROVISIONER}
+    volume = cloud.volume_for(claim, volumes=tmp_path)
+    assert volume is not None
+    assert volume["spec"]["storageClassName"] == "other"
+
+
 @pytest.mark.parametrize("spec", [{"storageClassName": "other"}, {"storageClassName": ""}, {"volumeName": "bound"}])
 def test_claims_that_are_not_ours(spec: dict[str, Any], tmp_path: Path) -> None:
     assert cloud.volume_for(_claim(**spec), volumes=tmp_path) is None

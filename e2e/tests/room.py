@@ -1,0 +1,222 @@
+"""What the end-to-end tests have in common: the lab with the operator in it, and a namespace as its user works there.
+
+A test waits for what it can watch, and names the reason that it expects: a tenant that fails for another one fails the
+test at once, with what the operator said about it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from e2e import demo, tenants
+from e2e.lab.cluster import Lab
+from e2e.lab.edge import Edge
+from e2e.lab.network import LabError
+from e2e.tenants import Check, Tenant, conditions
+from k0s_images import images
+from k0s_images.choice import K0sImage, choose, given_binary
+
+#: How long a control plane may take on a busy machine; alone on two cores it takes six seconds.
+START = 180.0
+#: Within which a cause must be named once the cluster knows it ("within seconds").
+SOON = 30.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """The lab with the operator deployed, and which k0s tenants and workers run."""
+
+    lab: Lab
+    k0s: K0sImage
+    older: K0sImage
+    """The same of the minor below."""
+    at_the_edge: dict[str, Path]
+    """Images that an edge machine needs."""
+
+
+def both_minors() -> tuple[K0sImage, K0sImage]:
+    """The k0s of this run, and an older one: K0S_BINARY and K0S_BINARY_OLD where given.
+
+    `LabError` if only the first is given: an upgrade from the stand-in to k0s would say nothing about either.
+    """
+    newer = choose(binary=given_binary())
+    given = given_binary("K0S_BINARY_OLD")
+    if newer.kind == "given" and given is None:
+        raise LabError("K0S_BINARY is set: set K0S_BINARY_OLD to a k0s of the minor below, for the test of upgrades")
+    older = (
+        choose(binary=given) if given else choose(next(each for each in images.STAND_INS if each != version_of(newer)))
+    )
+    return newer, older
+
+
+def version_of(k0s: K0sImage) -> str:
+    """`v1.36.3+k0s.2`, as `spec.version` has it."""
+    return k0s.tag.replace("-k0s.", "+k0s.")
+
+
+def worker_program(k0s: K0sImage) -> Path:
+    """The `k0s` of an edge machine that fits the image."""
+    return demo.worker_program(k0s)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Room:
+    """One namespace of the management cluster, and what its user does there."""
+
+    stage: Stage
+    namespace: str
+    folder: Path
+    """For kubeconfigs and tokens."""
+    edges: list[str] = field(default_factory=list)
+    """Edge machines that go with the room."""
+
+    @property
+    def lab(self) -> Lab:
+        return self.stage.lab
+
+    def kubectl(self, *arguments: str, input: str | None = None, seconds: float = 60.0) -> str:
+        """kubectl in this namespace, as the administrator of the management cluster."""
+        return self.lab.kubectl("-n", self.namespace, *arguments, input=input, seconds=seconds)
+
+    def get(self, what: str) -> dict[str, Any]:
+        """An object, or a list of them."""
+        found: dict[str, Any] = json.loads(self.kubectl("get", what, "-o", "json"))
+        return found
+
+    def items(self, what: str) -> list[dict[str, Any]]:
+        """All objects of these kinds."""
+        found: list[dict[str, Any]] = self.get(what)["items"]
+        return found
+
+    def apply(self, *manifests: Mapping[str, Any]) -> None:
+        """`kubectl apply`."""
+        self.kubectl("apply", "-f", "-", input=yaml.safe_dump_all([dict(each) for each in manifests]))
+
+    def create(self, name: str, *, annotations: Mapping[str, str] | None = None, **spec: Any) -> None:
+        """Apply a Cluster: of this run's version, behind node ports, unless the spec says otherwise."""
+        manifest = {
+            "apiVersion": "k0smotron.io/v1beta2",
+            "kind": "Cluster",
+            "metadata": {"name": name, "annotations": dict(annotations or {})},
+            "spec": {"version": version_of(self.stage.k0s), "service": {"type": "NodePort"}, **spec},
+        }
+        self.apply(tenants.for_lab(manifest))
+
+    def patch(self, what: str, change: Mapping[str, Any]) -> None:
+        """Change an object by a merge patch."""
+        self.kubectl("patch", what, "--type=merge", "-p", json.dumps(change))
+
+    def wait(
+        self, name: str, until: Check, *, what: str, kind: str = "clusters", seconds: float = SOON
+    ) -> dict[str, Any]:
+        """Watch a Cluster until something is true of it."""
+        return tenants.wait_until(
+            self.lab, name, until, namespace=self.namespace, what=what, kind=kind, seconds=seconds
+        )
+
+    def cause(self, name: str, reason: str, *, of: str = "Available", seconds: float = SOON) -> str:
+        """Wait until a condition is False for this reason; returns what it says to the user."""
+        body = self.wait(
+            name,
+            lambda body: (c := conditions(body).get(of)) and c["status"] == "False" and c["reason"] == reason,
+            what=f"{of} is not False with reason {reason}",
+            seconds=seconds,
+        )
+        return str(conditions(body)[of]["message"])
+
+    def available(self, name: str, *, seconds: float = START) -> Tenant:
+        """Wait until a tenant is Available, and take its kubeconfig."""
+        self.wait(name, is_available, what="not Available", seconds=seconds)
+        return tenants.kubeconfig(self.lab, name, self.folder, namespace=self.namespace)
+
+    def rolled_out(self, name: str, *, replicas: int = 1, seconds: float = START) -> None:
+        """Wait until all controllers run what the spec asks for now, and answer."""
+        self.kubectl("rollout", "status", f"statefulset/kmc-{name}", f"--timeout={seconds:.0f}s", seconds=seconds + 5)
+        generation = self.get(f"cluster/{name}")["metadata"]["generation"]
+        self.wait(
+            name,
+            lambda body: (
+                is_available(body)
+                and body["status"]["observedGeneration"] >= generation
+                and conditions(body)["ControlPlaneUpToDate"]["status"] == "True"
+                and body["status"]["readyReplicas"] == replicas
+            ),
+            what=f"not up to date with {replicas} ready replica(s)",
+            seconds=seconds,
+        )
+
+    def token(self, tenant: str, name: str, *, expiry: str = "1h") -> bytes:
+        """Ask for a join token and wait for it."""
+        self.apply({
+            "apiVersion": "k0smotron.io/v1beta2", "kind": "JoinTokenRequest", "metadata": {"name": name},
+            "spec": {"clusterName": tenant, "expiry": expiry},
+        })  # fmt: skip
+        done = "JoinTokenSecretCreated"
+        self.wait(
+            name,
+            lambda body: conditions(body).get(done, {}).get("status") == "True",
+            what="no token",
+            kind="jointokenrequests",
+            seconds=60,
+        )
+        return tenants.secret(self.lab, name, "token", namespace=self.namespace)
+
+    def edge(self, name: str) -> Edge:
+        """An edge machine, gone with the room."""
+        self.edges.append(name)
+        return self.lab.edge(name)
+
+    def join(self, edge: Edge, token: bytes, *, k0s: K0sImage | None = None) -> None:
+        """What the machine's owner does: put the token into a file and start `k0s worker`."""
+        chosen = k0s or self.stage.k0s
+        file = self.folder / f"{edge.name}.token"
+        file.touch(mode=0o600)
+        file.write_bytes(token)
+        edge.add_images(self.stage.at_the_edge)
+        edge.run_worker(worker_program(chosen), file, minor=demo.minor_of(chosen))
+
+
+def is_available(body: Mapping[str, Any]) -> bool:
+    """Whether the operator says, about the present spec, that the tenant serves."""
+    said = conditions(body).get("Available", {})
+    return said.get("status") == "True" and said.get("observedGeneration") == body["metadata"]["generation"]
+
+
+def node_ready(tenant: Tenant, name: str, *, seconds: float = 120.0) -> dict[str, Any]:
+    """Wait until a node of the tenant is Ready, and return it."""
+    tenant.kubectl("wait", "--for=create", f"node/{name}", f"--timeout={seconds:.0f}s", seconds=seconds + 5)
+    tenant.kubectl("wait", "--for=condition=Ready", f"node/{name}", f"--timeout={seconds:.0f}s", seconds=seconds + 5)
+    found: dict[str, Any] = json.loads(tenant.kubectl("get", "node", name, "-o", "json"))
+    return found
+
+
+def run_hello(tenant: Tenant) -> None:
+    """A pod in the tenant, running on whatever node it has."""
+    account = ("wait", "--for=create", "serviceaccount/default", "--timeout=60s")
+    tenant.kubectl(*account, seconds=70)
+    tenant.kubectl("apply", "-f", "-", input=json.dumps(demo.HELLO))
+    tenant.kubectl("wait", "--for=condition=Ready", "pod/hello", "--timeout=90s", seconds=100)
+
+
+def hello_says(tenant: Tenant, *, seconds: float = 60.0) -> str:
+    """The log of that pod, through konnectivity: as soon as the agent at the edge has found its way."""
+    return tenants.eventually(lambda: tenant.kubectl("logs", "hello"), seconds=seconds)
+
+
+@contextmanager
+def refused(*words: str) -> Iterator[None]:
+    """What is done inside must be refused, with one of these words in the complaint."""
+    try:
+        yield
+    except LabError as error:
+        if not any(word.lower() in str(error).lower() for word in words):
+            raise
+    else:
+        raise AssertionError(f"this was not refused ({' or '.join(words)})")

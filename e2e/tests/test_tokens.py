@@ -1,0 +1,86 @@
+"""Join tokens end: by their expiry, or with the request that asked for them. Then nobody joins by them any more."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+
+import pytest
+
+from e2e import tenants
+from e2e.lab.edge import Edge
+from e2e.lab.network import LabError
+from e2e.tenants import Tenant, conditions, holder
+from e2e.tests.room import Room, node_ready, refused
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+
+_REFUSED = ("Unauthorized", "must be logged in")
+_LIFE = 8
+
+
+def _refused_at_the_edge(edge: Edge) -> str:
+    """Wait until the worker says that it was turned away."""
+
+    def look() -> str:
+        found = re.search(r".*(unauthorized|401).*", edge.worker_log.read_text(), re.IGNORECASE)
+        if found is None:
+            raise LabError(f"the worker has not been refused yet: {edge.worker_log.read_text()[-800:]}")
+        return found[0]
+
+    return tenants.eventually(look, seconds=90)
+
+
+def _bootstrap_secrets(tenant: Tenant) -> list[str]:
+    kind = "--field-selector=type=bootstrap.kubernetes.io/token"
+    return tenant.kubectl("-n", "kube-system", "get", "secrets", kind, "-o", "name").split()
+
+
+def test_expired_and_revoked_tokens_let_nobody_in(room: Room) -> None:
+    room.create("gate")
+    tenant = room.available("gate")
+
+    short = holder(tenant, room.folder, name="short", token=room.token("gate", "short", expiry=f"{_LIFE}s"))
+    assert "system:bootstrap:" in short.kubectl("auth", "whoami")
+
+    long_token = room.token("gate", "long")
+    long = holder(tenant, room.folder, name="long", token=long_token)
+    joined = room.edge("joined")
+    room.join(joined, long_token)
+    node_ready(tenant, "joined")
+
+    # By its time.
+    ended = room.wait(
+        "short",
+        lambda body: conditions(body)["JoinTokenSecretCreated"]["reason"] == "Expired",
+        what="the token has not expired",
+        kind="jointokenrequests",
+    )
+    assert datetime.fromisoformat(ended["status"]["expiration"]) <= datetime.now(UTC)
+    assert "another JoinTokenRequest" in conditions(ended)["JoinTokenSecretCreated"]["message"]
+    with refused(*_REFUSED):
+        short.kubectl("auth", "whoami")
+    assert "system:bootstrap:" in long.kubectl("auth", "whoami")
+
+    # With its request.
+    room.kubectl("delete", "jtr", "long", "--timeout=30s")
+    with refused("NotFound", "not found"):
+        room.kubectl("get", "secret", "long")
+    with refused(*_REFUSED):
+        long.kubectl("auth", "whoami")
+    assert not [each for each in _bootstrap_secrets(tenant) if _id(long) in each]
+
+    # A machine that comes with such a token is turned away; one that has joined before stays.
+    late = room.edge("late")
+    room.join(late, long_token)
+    _refused_at_the_edge(late)
+    nodes = tenant.kubectl("get", "nodes", "-o", "name").split()
+    assert nodes == ["node/joined"]
+    node_ready(tenant, "joined")
+
+
+def _id(token: Tenant) -> str:
+    """The public half of a token."""
+    found = re.search(r"token: ([a-z0-9]{6})\.[a-z0-9]{16}", token.kubeconfig.read_text())
+    assert found
+    return found[1]

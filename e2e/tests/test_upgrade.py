@@ -1,0 +1,85 @@
+"""From one minor to the next under a worker that notices nothing; and what is refused harms nothing."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from e2e import demo, tenants
+from e2e.tenants import Tenant, conditions
+from e2e.tests.room import Room, hello_says, node_ready, run_hello, version_of
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+
+
+def _ready(node: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = next(each for each in node["status"]["conditions"] if each["type"] == "Ready")
+    return found
+
+
+def _server_version(tenant: Tenant) -> str:
+    said = tenants.eventually(lambda: tenant.kubectl("get", "--raw=/version"), seconds=30)
+    return str(json.loads(said)["gitVersion"])
+
+
+def test_a_minor_upgrade_with_a_worker_that_stays_ready(room: Room) -> None:
+    older, newer = room.stage.older, room.stage.k0s
+    room.create("grows", version=version_of(older))
+    tenant = room.available("grows")
+    assert version_of(older).startswith(_server_version(tenant).partition("+")[0])
+    edge = room.edge("grows")
+    room.join(edge, room.token("grows", "worker"), k0s=older)
+    before = node_ready(tenant, "grows")
+    run_hello(tenant)
+    assert hello_says(tenant) == "hello from the edge\n"
+
+    room.patch("cluster/grows", {"spec": {"version": "v1.99.0+k0s.0"}})
+    assert "v1.99.0" in room.cause("grows", "SpecInvalid", of="SpecAccepted")
+    room.patch("cluster/grows", {"spec": {"version": version_of(newer)}})
+    room.rolled_out("grows")
+    assert version_of(newer).startswith(_server_version(tenant).partition("+")[0])
+
+    after = node_ready(tenant, "grows")
+    assert after["metadata"]["uid"] == before["metadata"]["uid"]
+    # It was Ready all along.
+    assert _ready(after)["lastTransitionTime"] == _ready(before)["lastTransitionTime"]
+    assert hello_says(tenant) == "hello from the edge\n"
+    hello = json.loads(tenant.kubectl("get", "pod", "hello", "-o", "json"))
+    assert hello["status"]["containerStatuses"][0]["restartCount"] == 0
+
+    # Back is no way: it is said, and what runs goes on running.
+    pod = room.get("pod/kmc-grows-0")["metadata"]["uid"]
+    room.patch("cluster/grows", {"spec": {"version": version_of(older)}})
+    said = room.cause("grows", "ChangeRefused", of="ControlPlaneUpToDate")
+    assert "cannot go back" in said
+    assert version_of(older) in said
+    body = room.get("cluster/grows")
+    assert conditions(body)["Available"]["status"] == "True"
+    assert conditions(body)["SpecAccepted"]["status"] == "False"
+    assert body["status"]["version"] == version_of(newer)
+    assert room.get("pod/kmc-grows-0")["metadata"]["uid"] == pod
+    tenant.kubectl("get", "nodes")
+
+
+def test_a_skipped_minor_is_refused_and_the_tenant_goes_on(room: Room) -> None:
+    # Nothing two minors older can be run here, so the older k0s also plays the one before it, under that one's tag.
+    older, newer = room.stage.older, room.stage.k0s
+    oldest = f"v1.{int(demo.minor_of(older).split('.')[1]) - 1}.99+k0s.0"
+    room.lab.tag_image(older.name, f"{older.repository}:{oldest.replace('+', '-')}")
+    room.create("jumps", version=oldest)
+    tenant = room.available("jumps")
+    pod = room.get("pod/kmc-jumps-0")["metadata"]["uid"]
+
+    room.patch("cluster/jumps", {"spec": {"version": version_of(newer)}})
+    said = room.cause("jumps", "ChangeRefused", of="ControlPlaneUpToDate")
+    assert "cannot skip minors" in said
+    assert f"upgrade to a {demo.minor_of(older)} first" in said
+    assert conditions(room.get("cluster/jumps"))["Available"]["status"] == "True"
+    assert room.get("pod/kmc-jumps-0")["metadata"]["uid"] == pod
+    tenant.kubectl("get", "namespaces")
+
+    room.patch("cluster/jumps", {"spec": {"version": version_of(older)}})
+    room.rolled_out("jumps")
+    assert room.get("cluster/jumps")["status"]["version"] == version_of(older)
