@@ -129,7 +129,7 @@ def _cause(
     not_yet = unsupported.problems(t.spec)
     if not_yet:
         return of_problems("FieldNotSupported", not_yet)
-    if endpoint.serving(t) and endpoint.answered(t):
+    if _serves(t):
         return None  # a refused change harms nothing: see SpecAccepted and ControlPlaneUpToDate
     if problems:
         return of_problems("SpecInvalid", problems)
@@ -142,6 +142,11 @@ def _cause(
     if t.decisions.storage == "etcd" and not etcd.is_bootstrapped(t):
         return etcd.explain(t) or Cause(reason="EtcdStarting", message="etcd is starting", starting=True)
     return _pods(t)
+
+
+def _serves(t: Tenant) -> bool:
+    """Whether the API answers: the pods' readiness says so, and it has answered us once, if we can reach it at all."""
+    return endpoint.serving(t) and (endpoint.answered(t) or not endpoint.reachable(t))
 
 
 def _write_failed(t: Tenant) -> str:
@@ -188,11 +193,6 @@ def _pods(t: Tenant) -> Cause:
     if endpoint.serving(t):
         finding = t.view.finding("tenant-api", "initialized")
         said = f": {finding.message}" if finding else ""
-        if not endpoint.reachable(t):
-            return Cause(
-                reason="TenantNotReachable",
-                message="the operator runs outside the cluster and cannot reach this tenant",
-            )
         return Cause(reason="ControlPlaneStarting", message=f"the API server is being asked{said}", starting=True)
     return Cause(reason="ControlPlaneStarting", message="the control plane is starting", starting=True)
 
@@ -205,7 +205,7 @@ def _available(t: Tenant, cause: Cause | None) -> Condition:
 
 
 def _functional(t: Tenant, cause: Cause | None) -> Condition:
-    if endpoint.serving(t) and endpoint.answered(t):
+    if _serves(t):
         return Condition(type="ControlPlaneFunctional", status="True", reason="KubeSystemNamespaceFound")
     reason = cause.reason if cause else "ControlPlaneStarting"
     return Condition(
