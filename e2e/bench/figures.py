@@ -94,7 +94,7 @@ def per_tenant(counts: Mapping[str, int], tenants: int) -> dict[str, float]:
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Columns as wide as they need to be; the first and the last one left-aligned, what is between them right-aligned."""
+    """Columns as wide as they need to be; the first and the last one left-aligned, those between them right-aligned."""
     lines = [tuple(heads), *(tuple(row) for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(heads))]
     lines.insert(1, tuple("-" * width for width in widths))
