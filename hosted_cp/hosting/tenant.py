@@ -238,12 +238,22 @@ def _version(view: TenantView, spec: ClusterSpec, former: Decisions, refused: li
     if not spec.version or versions.support_problem(spec.version) is not None:  # said by `plan.spec_problems`
         return former.version or versions.default(catalogue)
     wanted = str(versions.parse(spec.version))
-    if former.version and wanted != former.version:
+    if former.version and wanted != former.version and not _never_served(view):
         fault = versions.upgrade_problem(former.version, wanted)
         if fault:
             refused.append(fault)
             return former.version
     return wanted
+
+
+def _never_served(view: TenantView) -> bool:
+    """Whether no controller has answered yet, so that a version can be corrected that was never to be had.
+
+    The store holds nothing of a user's then. An operator that cannot ask tenants never knows.
+    """
+    live = view.own("StatefulSet", Names(view.owner.ref.name).control_plane)
+    ready = live is not None and int(live.get("status", "readyReplicas", default=0) or 0) > 0
+    return view.settings.reaches_tenants and not ready and not view.owner.get("status", "initialized", default=False)
 
 
 def _exposure(view: TenantView, spec: ClusterSpec, names: Names) -> tuple[str, int, int]:

@@ -194,6 +194,19 @@ def test_one_event_when_a_tenant_becomes_available_and_one_for_each_cause() -> N
     assert len(world.events) == 2
 
 
+def test_a_version_that_was_never_to_be_had_is_corrected_also_by_an_older_one() -> None:
+    world = World().asks(version="v1.36.9+k0s.0")
+    world.script.pods = lambda name: pretend_pods.READY if "etcd" in name else pretend_pods.NO_IMAGE
+    world.settle()
+    assert world.why.startswith("ImageCannotBePulled: ")
+    world.script.pods = lambda name: pretend_pods.READY
+    world.changes(version="v1.36.3+k0s.2")
+    world.settle()
+    assert world.available
+    assert world.status["version"] == "v1.36.3+k0s.2"
+    assert world.condition("SpecAccepted")["status"] == "True"
+
+
 def test_a_change_that_could_not_be_written_is_said_although_the_tenant_serves() -> None:
     world = running()
     world.refuses = lambda action: "changing it: quota exceeded" if isinstance(action, Apply) else ""
