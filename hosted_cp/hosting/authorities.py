@@ -51,8 +51,8 @@ def usable(t: Tenant, purpose: str) -> bool:
     return secret is not None and (secret.secret is None or _fault(t, purpose, secret.secret) is None)
 
 
-def can_sign(t: Tenant, purpose: str) -> bool:
-    """Whether an authority can sign: it is usable, or an earlier action of this very plan makes it."""
+def at_hand(t: Tenant, purpose: str) -> bool:
+    """Whether an authority is usable, or an earlier action of this very plan makes it."""
     name = secret_name(t, purpose)
     return usable(t, purpose) or (seen(t, purpose) is None and any(each.ref.name == name for each in wanted(t)))
 

@@ -45,7 +45,7 @@ def recipes(t: Tenant) -> dict[str, LeafRecipe]:
 
 def wanted(t: Tenant) -> list[Wanted]:
     signer = authorities.seen(t, "etcd")
-    can_sign = authorities.can_sign(t, "etcd")
+    can_sign = authorities.at_hand(t, "etcd")
     found = []
     for purpose, recipe in recipes(t).items():
         name = t.names.secret(purpose)

@@ -14,7 +14,7 @@ from typing import Any
 
 from hosted_cp.api.cluster import Etcd, EtcdPersistence
 from hosted_cp.api.problems import Problem
-from hosted_cp.hosting import etcd_flags, permit, scripts
+from hosted_cp.hosting import authorities, etcd_flags, permit, scripts
 from hosted_cp.hosting.etcd_flags import CLIENT_PORT, DATA, METRICS_PORT, PEER_COMMON_NAME, PEER_PORT, PKI
 from hosted_cp.hosting.etcd_health import condition, explain
 from hosted_cp.hosting.names import COMPONENT, selector
@@ -42,10 +42,16 @@ __all__ = [
 
 
 def wanted(t: Tenant) -> list[Wanted]:
-    """The permit, the Service and the StatefulSet, in this order: nothing starts without a permit."""
+    """The permit, the Service and the StatefulSet, in this order: nothing starts without a permit.
+
+    And no volume is made before every authority is at hand: a volume without them is a former life.
+    """
     if t.decisions.storage != "etcd":
         return []
-    return [permit.wanted(t), Wanted(body=_service(t)), Wanted(body=_stateful_set(t))]
+    first = [permit.wanted(t), Wanted(body=_service(t))]
+    if _live(t) is None and not all(authorities.at_hand(t, purpose) for purpose in authorities.purposes(t)):
+        return first
+    return [*first, Wanted(body=_stateful_set(t))]
 
 
 def endpoints(t: Tenant) -> list[str]:

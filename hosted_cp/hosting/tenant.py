@@ -228,9 +228,11 @@ def _former(view: TenantView, names: Names) -> Decisions:
     mirrored = Decisions.of(view.owner.get("status", "decisions"))
     if mirrored.version or live is None:
         return mirrored
-    containers = live.get("spec", "template", "spec", "containers", default=[])
-    tags = [str(each.get("image", "")).rpartition(":")[2] for each in containers if each.get("name") == "controller"]
-    return Decisions.of({"version": tags[0] if tags else ""})
+    for container in live.get("spec", "template", "spec", "containers", default=[]):
+        if container.get("name") == "controller":
+            tagged = Decisions.of({"version": str(container.get("image", "")).rpartition(":")[2]})
+            return Decisions(version=str(versions.parse(tagged.version))) if tagged.version else tagged
+    return Decisions()
 
 
 def _version(view: TenantView, spec: ClusterSpec, former: Decisions, refused: list[Problem]) -> str:

@@ -9,9 +9,8 @@ their canonical form; what hangs from an owner that is gone is collected. What a
 from __future__ import annotations
 
 import base64
-import copy
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any, TypeAlias
 
@@ -49,10 +48,14 @@ class PretendServer:
     _version: int = 0
     _uids: int = 0
 
+    def fork(self) -> PretendServer:
+        """The same objects once more. Bodies are never changed in place, so they are shared."""
+        return replace(self, objects=dict(self.objects), applied=dict(self.applied))
+
     # --- reading ------------------------------------------------------------------------------------------------
 
     def get(self, ref: Ref) -> Json:
-        return copy.deepcopy(self._found(ref))
+        return _plain(self._found(ref))
 
     def find(self, kind: str, name: str = "") -> Json | None:
         """The first object of this kind (and name), or None."""
@@ -60,7 +63,7 @@ class PretendServer:
 
     def every(self, kind: str, name: str = "") -> list[Json]:
         found = (body for ref, body in self.objects.items() if ref.kind == kind and name in ("", ref.name))
-        return [copy.deepcopy(body) for body in found]
+        return [_plain(body) for body in found]
 
     def _found(self, ref: Ref) -> Json:
         if ref not in self.objects:
@@ -101,7 +104,7 @@ class PretendServer:
         live = self._found(ref)
         if live["metadata"]["uid"] != uid:
             raise Refused("Conflict", f"{ref}: the UID in the precondition is another one")
-        merged = _merge(copy.deepcopy(live), self.applied.get(uid, {}), wanted, shape_of(wanted))
+        merged = _merge(_plain(live), self.applied.get(uid, {}), wanted, shape_of(wanted))
         managers = [each for each in live["metadata"]["managedFields"] if each["manager"] != manager]
         merged["metadata"]["managedFields"] = [*managers, {"manager": manager, "operation": "Apply"}]
         self.applied[uid] = wanted
@@ -129,7 +132,7 @@ class PretendServer:
             if name in metadata and metadata[name] != live["metadata"][name]:
                 raise Refused("Conflict", f"{ref}: {name} is another one")
         allowed = {"status": patch["status"]} if status else {k: v for k, v in patch.items() if k != "status"}
-        changed: Json = _merge_patch(copy.deepcopy(live), allowed)
+        changed: Json = _merge_patch(_plain(live), allowed)
         if not status and all(each["manager"] != manager for each in changed["metadata"]["managedFields"]):
             changed["metadata"]["managedFields"].append({"manager": manager, "operation": "Update"})
         return self._update(ref, changed)
@@ -147,7 +150,7 @@ class PretendServer:
         live = self._found(ref)
         if live.get("status") == status:
             return False
-        self._update(ref, {**live, "status": copy.deepcopy(status)})
+        self._update(ref, {**live, "status": _plain(status)})
         return True
 
     def delete(self, ref: Ref, *, uid: str | None = None) -> None:
@@ -157,7 +160,7 @@ class PretendServer:
             raise Refused("Conflict", f"{ref}: the UID in the precondition is another one")
         if live["metadata"].get("finalizers"):
             if "deletionTimestamp" not in live["metadata"]:
-                marked = copy.deepcopy(live)
+                marked = _plain(live)
                 marked["metadata"]["deletionTimestamp"] = "2026-11-21T12:30:00Z"
                 self._store(ref, marked)
             return
@@ -188,10 +191,10 @@ class PretendServer:
         _check_immutable(ref, live, changed)
         if changed["metadata"].get("deletionTimestamp") and not changed["metadata"].get("finalizers"):
             self._remove(ref)
-            return copy.deepcopy(changed)
+            return _plain(changed)
         changed = _settled(changed, live)
         if {**changed, "metadata": None} == {**live, "metadata": None} and _said(changed) == _said(live):
-            return copy.deepcopy(live)  # a write that changes nothing makes no new version
+            return _plain(live)  # a write that changes nothing makes no new version
         if changed.get("spec") != live.get("spec"):
             changed["metadata"]["generation"] = live["metadata"].get("generation", 0) + 1
         return self._store(ref, changed)
@@ -204,7 +207,7 @@ class PretendServer:
         self._version += 1
         body["metadata"]["resourceVersion"] = str(self._version)
         self.objects[ref] = body
-        return copy.deepcopy(body)
+        return _plain(body)
 
     def _remove(self, ref: Ref) -> None:
         del self.objects[ref]
@@ -329,7 +332,7 @@ def _merge(live: Any, old: Any, new: Any, shape: Shape) -> Any:
         return _merge_items(live, old if isinstance(old, list) else [], new, shape)
     if isinstance(new, list) and isinstance(live, list) and shape.unique:
         return [*(item for item in live if item in new or item not in (old or [])), *(i for i in new if i not in live)]
-    return copy.deepcopy(new)
+    return _plain(new)
 
 
 def _merge_items(live: list[Any], old: list[Any], new: list[Any], shape: Shape) -> list[Any]:
@@ -356,7 +359,7 @@ def _without(live: Any, old: Any, shape: Shape) -> Any:
 def _merge_patch(live: Any, patch: Any) -> Any:
     """RFC 7386."""
     if not isinstance(patch, Mapping):
-        return copy.deepcopy(patch)
+        return _plain(patch)
     merged = dict(live) if isinstance(live, Mapping) else {}
     for key, value in patch.items():
         if value is None:
@@ -371,7 +374,7 @@ def _merge_patch(live: Any, patch: Any) -> Any:
 
 def _settled(body: Json, live: Json | None) -> Json:
     """Canonical quantities, no empty metadata, defaults."""
-    made: Json = _canonical(copy.deepcopy(body), shape_of(body))
+    made: Json = _canonical(_plain(body), shape_of(body))
     for name in ("labels", "annotations", "ownerReferences", "finalizers"):
         if name in made["metadata"] and not made["metadata"][name]:
             del made["metadata"][name]

@@ -142,8 +142,8 @@ class World:
         """The same world once more; what happens in one does not happen in the other."""
         return replace(
             self,
-            server=copy.deepcopy(self.server),
-            tenant=copy.deepcopy(self.tenant),
+            server=self.server.fork(),
+            tenant=self.tenant.fork(),
             script=replace(self.script),
             material=replace(self.material),
             answers=dict(self.answers),
