@@ -51,7 +51,7 @@ ready:
 	@$(MAKE) -s venv >/dev/null
 
 test: ready  ## lint, unit, component and end-to-end tests
-	@$(PY) -m tests.stages lint unit component e2e
+	@$(PY) -m tests.stages lint unit component contract e2e
 
 lint: ready  ## ruff, mypy --strict, import-linter
 	@$(PY) -m tests.stages lint
@@ -62,11 +62,11 @@ test-unit: ready  ## pure rooms; no cluster
 test-component: ready  ## the operator against a real kube-apiserver and etcd
 	@$(PY) -m tests.stages component
 
-test-e2e: ready  ## control planes, workers and k0s' contract, in the lab
-	@$(PY) -m tests.stages e2e
+test-e2e: ready  ## what we rely on of k0s; control planes and workers in the lab
+	@$(PY) -m tests.stages contract e2e
 
 test-all: ready  ## everything, with the long sweeps
-	@$(PY) -m tests.stages lint unit component e2e sweep
+	@$(PY) -m tests.stages lint unit component contract e2e sweep
 
 crds: ready  ## generate crds/ from the models
 	@$(PY) -m hosted_cp.api.crds --write crds/

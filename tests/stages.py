@@ -42,6 +42,7 @@ STAGES = {
         cheap=True,
     ),
     "component": Stage(commands=((*_PYTEST, "tests", "-m", "component and not sweep"),), usually="5 min"),
+    "contract": Stage(commands=((*_PYTEST, "e2e/contract", "-m", "not sweep"),), usually="5 min"),
     "e2e": Stage(
         commands=((*_PYTEST, "e2e", "tests", "-m", "e2e and not sweep"),),
         usually="15 min; the first time also 20 min of building",
