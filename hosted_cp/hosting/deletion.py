@@ -6,11 +6,15 @@ finds unlabelled volumes years later.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from hosted_cp.hosting.names import FINALIZER
 from hosted_cp.hosting.pods import Cause
 from hosted_cp.hosting.view import TenantView
 from hosted_cp.planning.actions import Action, Delete, Event, PatchMetadata, Plan
 from hosted_cp.planning.conditions import Condition, merge
+from hosted_cp.planning.observed import Observed
 
 
 def plan(view: TenantView, blocked: Cause | None) -> Plan:
@@ -19,15 +23,29 @@ def plan(view: TenantView, blocked: Cause | None) -> Plan:
     if FINALIZER not in owner.finalizers or blocked is not None:
         return Plan()
     owned = view.owned
+    events = _kept_volumes(view)
+    if events and not _said(view) and not view.failure:
+        # What stays is said first, in a plan of its own: with the last action there is nobody left to say it about. If
+        # it cannot be said, the end goes on all the same.
+        return Plan(status=_status(view, owned), events=events)
     actions: list[Action] = [Delete(ref=child.ref, uid=child.uid) for child in owned if not child.deleting]
-    events: tuple[Event, ...] = ()
     if not owned:
         remaining = tuple(each for each in owner.finalizers if each != FINALIZER)
         actions.append(
             PatchMetadata(ref=owner.ref, uid=owner.uid, resource_version=owner.resource_version, finalizers=remaining)
         )
-    elif actions:
-        events = _kept_volumes(view)
+    # With the finalizer gone there may be nothing left to write a status to.
+    return Plan(actions=tuple(actions), status=_status(view, owned) if owned else None)
+
+
+def _said(view: TenantView) -> bool:
+    """Whether the status says already that the tenant is being deleted."""
+    conditions = view.owner.get("status", "conditions", default=[])
+    return any(each.get("type") == "Deleting" and each.get("status") == "True" for each in conditions)
+
+
+def _status(view: TenantView, owned: Sequence[Observed]) -> dict[str, Any]:
+    owner = view.owner
     status = dict(owner.get("status", default={}))
     old = status.get("conditions") or []
     message = f"{len(owned)} objects are being deleted" if owned else "everything is deleted"
@@ -39,8 +57,7 @@ def plan(view: TenantView, blocked: Cause | None) -> Plan:
         if c.get("type") not in ("Deleting", "Available")
     ]
     status["conditions"] = merge(wanted=[gone, *kept, deleting], old=old, generation=owner.generation, now=view.now)
-    # With the finalizer gone there may be nothing left to write a status to.
-    return Plan(actions=tuple(actions), status=status if owned else None, events=events)
+    return status
 
 
 def _kept_volumes(view: TenantView) -> tuple[Event, ...]:

@@ -69,6 +69,8 @@ def plan(view: TenantView) -> Plan:
     wanted = [] if problems else everything_wanted(t)
     patched, patch_problems = patches.apply_patches(t, wanted)
     problems += patch_problems
+    if not problems:
+        problems += later_problems(t, wanted)
     missing = [*authorities.problems(t), *config.missing(t)]
     in_the_way = lives.former_life(t) or lives.conflicts(t, wanted)
     actions: list[Action] = []
@@ -107,6 +109,14 @@ def spec_problems(t: Tenant) -> list[Problem]:
     ]
     unique = {str(problem): problem for problem in found}
     return list(unique.values())
+
+
+def later_problems(t: Tenant, wanted: Sequence[Wanted]) -> list[Problem]:
+    """Why the user's patches do not fit what is not wanted yet, so that nobody hears of it only after etcd runs."""
+    there = {each.ref for each in wanted}
+    coming = [Wanted(body=controllers.stateful_set(t))] if t.spec.patches else []
+    _, problems = patches.apply_patches(t, [each for each in coming if each.ref not in there])
+    return problems
 
 
 def everything_wanted(t: Tenant) -> list[Wanted]:

@@ -1,0 +1,429 @@
+"""Whose things they are: former lives, other operators' tenants, foreign objects; and the end of a tenant."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import pytest
+
+from hosted_cp.hosting.names import ADOPT, TENANT_UID
+from hosted_cp.planning.actions import Create, Delete, PatchMetadata, Ref
+from tests.hosting import pretend_pods
+from tests.hosting.pretend_server import Json
+from tests.hosting.variants import VARIANTS, settled
+from tests.hosting.world import CLUSTER_API, NAMESPACE, Crash, World, cluster, running
+
+CLAIM = "etcd-data-kmc-demo-etcd-0"
+CAS = ("ca", "proxy", "sa", "etcd")
+
+
+def ref(kind: str, name: str, api_version: str = "v1") -> Ref:
+    return Ref(api_version=api_version, kind=kind, namespace=NAMESPACE, name=name)
+
+
+def only_owner_changed(world: World, before: dict[Ref, tuple[str, str]]) -> bool:
+    """Whether nothing but the user's object itself was written."""
+    return {k: v for k, v in world.snapshot().items() if k != world.owner_ref} == {
+        k: v for k, v in before.items() if k != world.owner_ref
+    }
+
+
+# --- former lives ----------------------------------------------------------------------------------------------------
+
+
+def born_again() -> tuple[World, dict[str, Json]]:
+    """A tenant was deleted and created again under its name. Its volume is there; what its Secrets held is kept."""
+    world = running()
+    kept = {f"demo-{purpose}": world.body("Secret", f"demo-{purpose}") for purpose in CAS}
+    world.deletes()
+    world.settle()
+    assert not world.exists("Cluster", "demo")
+    assert world.exists("PersistentVolumeClaim", CLAIM)
+    world.findings.clear()
+    world.asks()
+    return world, kept
+
+
+def bring_back(world: World, kept: dict[str, Json]) -> None:
+    for name, body in kept.items():
+        metadata = {"name": name, "namespace": NAMESPACE}
+        world.server.create({**body, "metadata": metadata})
+
+
+def test_a_volume_of_another_life_stops_everything_and_both_remedies_are_named() -> None:
+    world, _ = born_again()
+    before = world.snapshot()
+    world.settle()
+    assert only_owner_changed(world, before)
+    assert world.why.startswith(f"FormerLife: data of a former tenant of this name is in {CLAIM}.")
+    assert "Delete the volume claims to begin anew" in world.why
+    assert f"put the annotation {ADOPT}={world.owner['metadata']['uid']} on the claims" in world.why
+    assert "demo-ca, demo-proxy, demo-sa, demo-etcd" in world.why
+
+
+def test_the_first_remedy_deleting_the_volume() -> None:
+    world, _ = born_again()
+    world.settle()
+    world.server.delete(ref("PersistentVolumeClaim", CLAIM))
+    world.settle()
+    assert world.available
+
+
+def test_the_second_remedy_secrets_and_adoption() -> None:
+    world, kept = born_again()
+    uid = world.owner["metadata"]["uid"]
+    world.server.merge_patch(ref("PersistentVolumeClaim", CLAIM), {"metadata": {"annotations": {ADOPT: uid}}})
+    world.settle()
+    assert world.why.startswith("FormerLife"), "adoption alone would be new keys for old data"
+    bring_back(world, kept)
+    world.settle()
+    assert world.available
+    for name, body in kept.items():
+        assert world.body("Secret", name)["data"] == body["data"]
+    assert {name for name, owner in world.minted if owner == uid} & set(kept) == set()
+
+
+def test_secrets_alone_do_not_adopt_a_volume() -> None:
+    world, kept = born_again()
+    bring_back(world, kept)
+    before = world.snapshot()
+    world.settle()
+    assert only_owner_changed(world, before)
+    assert world.why.startswith("FormerLife")
+
+
+def test_an_adoption_for_another_life_counts_for_nothing() -> None:
+    world, kept = born_again()
+    bring_back(world, kept)
+    world.server.merge_patch(ref("PersistentVolumeClaim", CLAIM), {"metadata": {"annotations": {ADOPT: "another"}}})
+    world.settle()
+    assert world.why.startswith("FormerLife")
+
+
+def test_a_claim_without_any_mark_is_of_a_former_life() -> None:
+    world = World()
+    labels = {"app": "k0smotron", "cluster": "demo", "component": "etcd"}
+    metadata = {"name": CLAIM, "namespace": NAMESPACE, "labels": labels}
+    world.server.create({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": {}})
+    world.asks().settle()
+    assert world.why.startswith("FormerLife")
+    assert world.owned() == {}
+
+
+def test_a_missing_ca_beside_our_own_volumes_is_never_made_anew() -> None:
+    """A restore in progress, or a loss before the tenant's config was ever written."""
+    world = World().asks()
+    world.script.load_balancer = None
+    world.changes(service={"type": "LoadBalancer"})
+    world.settle()
+    assert world.exists("PersistentVolumeClaim", CLAIM)
+    assert not world.exists("Secret", "kmc-demo-config")
+    world.server.delete(ref("Secret", "demo-etcd"))
+    before = world.snapshot()
+    world.settle()
+    assert only_owner_changed(world, before)
+    assert world.why.startswith("FormerLife: data volumes exist")
+    assert "the Secrets demo-etcd with their keys are gone" in world.why
+
+
+# --- k0smotron's -----------------------------------------------------------------------------------------------------
+
+
+def of_k0smotron() -> World:
+    """A tenant that a running k0smotron looks after: the objects of its appendix, with its marks."""
+    world = World()
+    world.server.create(cluster(finalizers=["k0smotron.io/finalizer"], spec={"service": {"type": "NodePort"}}))
+    uid = world.owner["metadata"]["uid"]
+    owner = {"apiVersion": CLUSTER_API, "kind": "Cluster", "name": "demo", "uid": uid, "controller": True}
+    labels = {"app": "k0smotron", "cluster": "demo", "component": "cluster"}
+
+    def make(api: str, kind: str, name: str, manager: str, **body: object) -> None:
+        annotations = {"k0smotron.io/statefulset-hash": "77f"} if kind == "StatefulSet" else {}
+        metadata = {
+            "name": name, "namespace": NAMESPACE, "labels": labels, "annotations": annotations,
+            "ownerReferences": [owner],
+        }  # fmt: skip
+        world.server.create({"apiVersion": api, "kind": kind, "metadata": metadata, **body}, manager=manager)
+
+    for purpose in (*CAS, "apiserver-etcd-client", "etcd-server", "etcd-peer"):
+        make("v1", "Secret", f"demo-{purpose}", "manager", type="cluster.x-k8s.io/secret", data={})
+    make("v1", "Secret", "demo-kubeconfig", "manager", type="cluster.x-k8s.io/secret", data={})
+    for name in ("kmc-demo-nodeport", "kmc-demo-etcd"):
+        ports = [{"name": "api", "port": 30443}]
+        make("v1", "Service", name, "k0smotron-operator", spec={"type": "ClusterIP", "ports": ports})
+    for name in ("kmc-demo", "kmc-demo-etcd"):
+        pod = {"containers": [{"name": "controller", "image": "quay.io/k0sproject/k0s:v1.36.3-k0s.2"}]}
+        template = {"metadata": {"labels": labels}, "spec": pod}
+        spec = {"replicas": 1, "selector": {"matchLabels": labels}, "template": template}
+        make("apps/v1", "StatefulSet", name, "k0smotron-operator", spec=spec)
+    return world
+
+
+def test_a_tenant_of_a_running_k0smotron_gets_no_write() -> None:
+    world = of_k0smotron()
+    before = world.snapshot()
+    assert world.plan().actions == ()
+    world.reconcile()
+    assert world.writes == 0
+    assert only_owner_changed(world, before)
+    assert world.why.startswith("TakeOverRequired: k0smotron looks after this tenant")
+    assert world.condition("Available")["status"] == "False"
+
+
+@pytest.mark.parametrize("left", ["StatefulSet", "Service"])
+def test_either_mark_is_enough(left: str) -> None:
+    """The hash annotation of its StatefulSets, or its field manager."""
+    world = of_k0smotron()
+    for body in list(world.server.objects.values()):
+        if body["kind"] not in ("Cluster", "Secret", left):
+            world.server.delete(Ref.of(body))
+    assert world.plan().actions == ()
+    world.reconcile()
+    assert world.why.startswith("TakeOverRequired")
+
+
+def test_the_end_of_a_tenant_of_k0smotron_is_k0smotron_s() -> None:
+    world = of_k0smotron()
+    world.deletes()
+    before = world.snapshot()
+    assert world.plan().actions == ()
+    world.reconcile()
+    assert world.snapshot() == before
+
+
+# --- foreign objects -------------------------------------------------------------------------------------------------
+
+
+def foreign(kind: str, name: str) -> Json:
+    metadata = {"name": name, "namespace": NAMESPACE, "labels": {"of": "somebody else"}}
+    match kind:
+        case "Secret":
+            return {"apiVersion": "v1", "kind": kind, "metadata": metadata, "type": "Opaque", "data": {}}
+        case "Service":
+            spec: Json = {"type": "ClusterIP", "ports": [{"name": "x", "port": 1}]}
+            return {"apiVersion": "v1", "kind": kind, "metadata": metadata, "spec": spec}
+        case "PodDisruptionBudget":
+            return {"apiVersion": "policy/v1", "kind": kind, "metadata": metadata, "spec": {}}
+    labels = {"x": "y"}
+    template = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "x", "image": "x:1"}]}}
+    spec = {"replicas": 0, "selector": {"matchLabels": labels}, "template": template}
+    return {"apiVersion": "apps/v1", "kind": kind, "metadata": metadata, "spec": spec}
+
+
+def unchanged(body: Json, before: Json) -> bool:
+    """Whether only the cluster's own controllers have written to it."""
+    own = ("status", "metadata")
+    managers = [each["manager"] for each in body["metadata"]["managedFields"]]
+    same = {k: v for k, v in body.items() if k not in own} == {k: v for k, v in before.items() if k not in own}
+    return same and managers == ["kubectl-create"] and body["metadata"]["uid"] == before["metadata"]["uid"]
+
+
+NAMES = [
+    each for each in settled("etcd-3").owned() if each[1] not in {f"demo-{purpose}" for purpose in CAS}
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "name"), sorted(NAMES))
+def test_a_foreign_object_under_our_name_is_reported_and_survives_everything(kind: str, name: str) -> None:
+    world = World()
+    world.server.create(foreign(kind, name))
+    theirs = Ref.of(foreign(kind, name))
+    kept = world.server.get(theirs)
+    world.asks(replicas=3).settle()
+    assert unchanged(world.server.get(theirs), kept)
+    assert world.why.startswith(f"NameConflict: {kind} {name} exist")
+    assert "give the tenant another name" in world.why
+    assert world.failure == ""
+    world.deletes()
+    world.settle()
+    assert unchanged(world.server.get(theirs), kept)
+    assert not world.exists("Cluster", "demo")
+
+
+def test_a_conflict_ends_when_the_foreign_object_goes() -> None:
+    world = World()
+    world.server.create(foreign("Service", "kmc-demo-etcd"))
+    world.asks().settle()
+    theirs = ref("Service", "kmc-demo-etcd")
+    world.server.edit(theirs, lambda body: body["metadata"].update(finalizers=["their/s"]))
+    world.server.delete(theirs)
+    world.settle()  # it is going: nothing collides with it, and nothing is tried before it is gone
+    assert world.failure == ""
+    world.server.edit(theirs, lambda body: body["metadata"].pop("finalizers"))
+    world.settle()
+    assert world.available
+
+
+def test_an_object_of_another_life_of_the_same_name_is_foreign() -> None:
+    """Its owner reference carries the UID of the former object: the collector will take it, not we."""
+    world = World()
+    body = foreign("Service", "kmc-demo-nodeport")
+    body["metadata"]["ownerReferences"] = [
+        {"apiVersion": CLUSTER_API, "kind": "Cluster", "name": "demo", "uid": "former", "controller": True}
+    ]
+    world.server.create(body)
+    world.asks()
+    assert world.plan().actions == ()
+    world.settle()  # the pretend collector takes it
+    assert world.available
+
+
+# --- deletion --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_deletion_leaves_nothing_but_volumes(variant: str) -> None:
+    world = settled(variant)
+    uid = world.owner["metadata"]["uid"]
+    world.secret("bystander", {"x": b"y"})
+    tenant_before = set(world.tenant.objects)
+    world.deletes()
+    world.settle()
+    left = {(each.kind, each.name) for each in world.server.objects}
+    brought = {("Secret", name) for name in VARIANTS[variant].secrets}
+    claims = {each for each in left if each[0] == "PersistentVolumeClaim"}
+    assert left == {("Secret", "bystander")} | brought | claims
+    for claim in world.server.every("PersistentVolumeClaim"):
+        assert claim["metadata"]["labels"][TENANT_UID] == uid
+    keeps = "etcd" in str(claims) and variant != "etcd-options"
+    assert bool(claims) is (keeps or variant == "pvc")
+    assert set(world.tenant.objects) == tenant_before, "the tenant is not contacted"
+
+
+def test_the_volumes_that_are_kept_are_named_once() -> None:
+    world = running(replicas=3)
+    world.deletes()
+    world.settle()
+    said = [each for each in world.events if each.reason == "VolumesKept"]
+    assert len({(each.condition, each.transition) for each in said}) == 1
+    assert f"{CLAIM}, etcd-data-kmc-demo-etcd-1, etcd-data-kmc-demo-etcd-2" in said[0].message
+
+
+def states() -> Mapping[str, Callable[[World], None]]:
+    """Ways to break what a deletion might depend on."""
+
+    def spec_unreadable(world: World) -> None:
+        world.server.edit(world.owner_ref, lambda body: body.update(spec={"replicas": "many"}))
+
+    def spec_refused(world: World) -> None:
+        world.changes(version="v1.20.0", replicas=-3)
+
+    def secrets_gone(world: World) -> None:
+        for body in world.server.every("Secret"):
+            world.server.delete(Ref.of(body))
+
+    def tenant_down(world: World) -> None:
+        world.tenant_down = "no route to host"
+
+    def no_status(world: World) -> None:
+        world.server.merge_patch(world.owner_ref, {"status": None}, status=True)
+
+    def no_nodes(world: World) -> None:
+        world.nodes = ()
+
+    return {each.__name__: each for each in (spec_unreadable, spec_refused, secrets_gone, tenant_down, no_status)} | {
+        "no_nodes": no_nodes
+    }
+
+
+@pytest.mark.parametrize("broken", states())
+def test_deletion_needs_nothing_of_what_may_be_broken(broken: str) -> None:
+    world = running()
+    states()[broken](world)
+    world.deletes()
+    world.settle()
+    assert {each.kind for each in world.server.objects} == {"PersistentVolumeClaim"}
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("number", range(17))
+def test_a_crash_at_any_action_of_a_creation_and_deletion_after_it(number: int, when: str) -> None:
+    """From every state in between, a tenant can be deleted; or comes up, with nothing made twice."""
+    world = World().asks()
+    count = iter(range(100))
+
+    def hook(action: object, moment: str) -> None:
+        if moment == when and next(count) == number:
+            raise Crash
+
+    world.hook = hook
+    try:
+        world.settle()
+    except Crash:
+        pass
+    else:
+        pytest.fail("the creation has fewer actions than that")
+    world.hook = lambda action, moment: None
+    world.failure = ""
+    world.findings.clear()  # what only the dead process knew
+    other = world.fork()
+    world.settle()
+    assert world.available
+    assert set(world.minted.values()) == {1}
+    other.deletes()
+    other.settle()
+    assert {each.kind for each in other.server.objects} <= {"PersistentVolumeClaim"}
+
+
+def test_a_crash_at_any_action_of_a_deletion() -> None:
+    for number in range(len(settled("etcd-1").owned()) + 1):
+        world = running()
+        world.deletes()
+        count = iter(range(100))
+
+        def hook(action: object, moment: str, count: object = count, number: int = number) -> None:
+            if moment == "before" and next(count) == number:  # type: ignore[call-overload]
+                raise Crash
+
+        world.hook = hook
+        with pytest.raises(Crash):
+            world.settle()
+        world.hook = lambda action, moment: None
+        world.settle()
+        assert {each.kind for each in world.server.objects} == {"PersistentVolumeClaim"}
+
+
+def test_deletions_and_the_release_carry_what_was_seen() -> None:
+    world = running()
+    world.deletes()
+    assert world.plan().actions == (), "what stays is said first"
+    assert [each.reason for each in world.plan().events] == ["VolumesKept"]
+    world.write_status(world.plan().status)
+    first = world.plan().actions
+    assert first
+    assert all(isinstance(each, Delete) and each.uid for each in first)
+    assert {each.ref.name for each in first} == {name for _, name in world.owned()}
+    world.settle()
+    assert isinstance(world.done[-1], PatchMetadata)
+    assert not any(isinstance(each, Create) for each in world.done[world.done.index(first[0]) :])
+
+
+def test_a_deletion_that_cannot_be_announced_goes_on() -> None:
+    world = running()
+    world.deletes()
+    world.failure = "writing the status: refused"
+    assert world.plan().actions
+
+
+def test_the_finalizer_stays_until_everything_is_really_gone() -> None:
+    world = running()
+    held = ref("Service", "kmc-demo-etcd")
+    world.server.edit(held, lambda body: body["metadata"].update(finalizers=["their/s"]))
+    world.deletes()
+    world.settle()
+    assert world.exists("Cluster", "demo")
+    assert world.condition("Deleting")["message"] == "1 objects are being deleted"
+    world.server.edit(held, lambda body: body["metadata"].pop("finalizers"))
+    world.settle()
+    assert not world.exists("Cluster", "demo")
+
+
+def test_a_tenant_that_is_deleted_before_it_was_begun() -> None:
+    world = World().asks()
+    world.deletes()
+    assert not world.exists("Cluster", "demo")
+    world = World().asks()
+    world.server.edit(world.owner_ref, lambda body: body["metadata"].update(finalizers=["other/f"]))
+    world.deletes()
+    assert world.plan().actions == ()
+    assert pretend_pods.step(world.server, world.script) is False
