@@ -56,7 +56,12 @@ def draw(file: Path) -> None:
     ax.axis("off")
     _management_cluster(ax)
     _outside(ax)
-    figure.savefig(file, bbox_inches="tight", pad_inches=0.05, metadata={"Date": None} if file.suffix == ".svg" else {})
+    figure.savefig(
+        file,
+        bbox_inches="tight",
+        pad_inches=0.05,
+        metadata={"Date": None, "Creator": None} if file.suffix == ".svg" else {},
+    )
     plt.close(figure)
 
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -172,3 +174,17 @@ def test_every_decision_is_listed() -> None:
     for number, page in enumerate(pages, start=1):
         assert page.name.startswith(f"{number:04}-")
         assert page.read_text().startswith(f"# {number}. ")
+
+
+# --- the picture ------------------------------------------------------------------------------------------------------
+
+
+def test_the_picture_is_what_its_script_draws(tmp_path: Path) -> None:
+    """By its texts: shapes differ in the last digit from one release of matplotlib to the next."""
+    fresh = tmp_path / "parts.svg"
+    subprocess.run([sys.executable, ROOT / "docs" / "parts.py", fresh], check=True, timeout=120)
+    texts = [
+        re.findall(r"<text[^>]*>([^<]+)</text>", each.read_text()) for each in (fresh, ROOT / "docs" / "parts.svg")
+    ]
+    assert len(texts[0]) > 20
+    assert texts[0] == texts[1], "run `python docs/parts.py`"
