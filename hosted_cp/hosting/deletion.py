@@ -1,20 +1,25 @@
 """The end of a tenant: everything we own is deleted by UID, then the finalizer goes. Nothing is created or contacted.
 
 Volumes that the user did not ask to delete stay; they carry the tenant's UID and are named in an Event, so that nobody
-finds unlabelled volumes years later.
+finds unlabelled volumes years later. etcd goes after the controllers: an API server that has lost its store does not end
+when it is told to, but holds its pod for the whole grace period.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 
 from hosted_cp.hosting.names import FINALIZER
 from hosted_cp.hosting.pods import Cause
 from hosted_cp.hosting.view import TenantView
 from hosted_cp.planning.actions import Action, Delete, Event, PatchMetadata, Plan
-from hosted_cp.planning.conditions import Condition, merge
+from hosted_cp.planning.conditions import Condition, merge, parse_rfc3339
 from hosted_cp.planning.observed import Observed
+
+#: For how long the controllers' end is waited for. One on a node that is lost must not hold up the tenant's.
+_PATIENCE = timedelta(seconds=30)
 
 
 def plan(view: TenantView, blocked: Cause | None) -> Plan:
@@ -28,14 +33,39 @@ def plan(view: TenantView, blocked: Cause | None) -> Plan:
         # What stays is said first, in a plan of its own: with the last action there is nobody left to say it about. If
         # it cannot be said, the end goes on all the same.
         return Plan(status=_status(view, owned), events=events)
-    actions: list[Action] = [Delete(ref=child.ref, uid=child.uid) for child in owned if not child.deleting]
+    patience = _patience(view)
+    waits = [child for child in owned if patience and _of_etcd(child)]
+    actions: list[Action] = [
+        Delete(ref=child.ref, uid=child.uid) for child in owned if not child.deleting and child not in waits
+    ]
     if not owned:
         remaining = tuple(each for each in owner.finalizers if each != FINALIZER)
         actions.append(
             PatchMetadata(ref=owner.ref, uid=owner.uid, resource_version=owner.resource_version, finalizers=remaining)
         )
     # With the finalizer gone there may be nothing left to write a status to.
-    return Plan(actions=tuple(actions), status=_status(view, owned) if owned else None)
+    return Plan(
+        actions=tuple(actions),
+        status=_status(view, owned) if owned else None,
+        retry_after=patience if waits else None,
+    )
+
+
+def _patience(view: TenantView) -> float | None:
+    """Seconds for which etcd still waits for controllers' pods to end; None if there are none, or no longer."""
+    if not any(pod.labels.get("component") == "cluster" for pod in view.pods):
+        return None
+    try:
+        begun = parse_rfc3339(view.owner.get("metadata", "deletionTimestamp", default=""))
+    except ValueError:
+        return None
+    left = (begun + _PATIENCE - view.now).total_seconds()
+    return left if left > 0 else None
+
+
+def _of_etcd(child: Observed) -> bool:
+    """Whether it is etcd's StatefulSet, Service, permit or policy. Certificates may go: running pods have them."""
+    return child.labels.get("component") == "etcd"
 
 
 def _said(view: TenantView) -> bool:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 
 import pytest
 
 from hosted_cp.hosting.names import ADOPT, TENANT_UID
 from hosted_cp.planning.actions import Create, Delete, PatchMetadata, Ref
+from hosted_cp.planning.conditions import parse_rfc3339
 from tests.hosting import pretend_pods
 from tests.hosting.pretend_server import Json
 from tests.hosting.variants import VARIANTS, settled
@@ -392,7 +394,8 @@ def test_deletions_and_the_release_carry_what_was_seen() -> None:
     first = world.plan().actions
     assert first
     assert all(isinstance(each, Delete) and each.uid for each in first)
-    assert {each.ref.name for each in first} == {name for _, name in world.owned()}
+    etcd = {(kind, name) for kind, name in world.owned() if name.startswith("kmc-demo-etcd")}
+    assert {(each.ref.kind, each.ref.name) for each in first} == set(world.owned()) - etcd
     world.settle()
     assert isinstance(world.done[-1], PatchMetadata)
     assert not any(isinstance(each, Create) for each in world.done[world.done.index(first[0]) :])
@@ -427,3 +430,25 @@ def test_a_tenant_that_is_deleted_before_it_was_begun() -> None:
     world.deletes()
     assert world.plan().actions == ()
     assert pretend_pods.step(world.server, world.script) is False
+
+
+def test_etcd_goes_after_the_controllers_but_not_for_ever() -> None:
+    world = running()
+    world.deletes()
+    world.write_status(world.plan().status)
+    begun = parse_rfc3339(world.owner["metadata"]["deletionTimestamp"])
+    world.now = begun + timedelta(seconds=10)
+    waiting = world.plan()
+    assert "kmc-demo-etcd" not in {each.ref.name for each in waiting.actions if isinstance(each, Delete)}
+    assert waiting.retry_after == 20
+    # The pod's node is lost: it never ends.
+    world.now = begun + timedelta(seconds=30)
+    late = world.plan()
+    assert {(each.ref.kind, each.ref.name) for each in late.actions if isinstance(each, Delete)} == set(world.owned())
+    assert late.retry_after is None
+    world.now = begun + timedelta(seconds=10)
+    world.settle()
+    done = [each.ref for each in world.done if isinstance(each, Delete)]
+    order = [each.name for each in done if each.kind == "StatefulSet"]
+    assert order == ["kmc-demo", "kmc-demo-etcd"]
+    assert not world.exists("StatefulSet", "kmc-demo-etcd")
