@@ -1,8 +1,8 @@
 """The end of a tenant: everything we own is deleted by UID, then the finalizer goes. Nothing is created or contacted.
 
 Volumes that the user did not ask to delete stay; they carry the tenant's UID and are named in an Event, so that nobody
-finds unlabelled volumes years later. etcd goes after the controllers: an API server that has lost its store does not end
-when it is told to, but holds its pod for the whole grace period.
+finds unlabelled volumes years later. etcd goes after the controllers: an API server that has lost its store does not
+end when it is told to, but holds its pod for the whole grace period.
 """
 
 from __future__ import annotations
