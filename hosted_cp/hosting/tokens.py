@@ -12,15 +12,16 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from hosted_cp.api.join_token_request import JoinTokenRequestSpec
+from hosted_cp.api.join_token_request import DEFAULT_EXPIRY, JoinTokenRequestSpec
 from hosted_cp.api.problems import Problem
 from hosted_cp.hosting.names import COMPONENT
 from hosted_cp.hosting.pods import Cause
 from hosted_cp.hosting.status import of_problems
 from hosted_cp.hosting.tenant import Decisions
 from hosted_cp.k0s import tokens
+from hosted_cp.planning import diff
 from hosted_cp.planning.actions import Action, Create, Delete, PatchMetadata, Plan, Ref, Target
-from hosted_cp.planning.conditions import Condition, events, merge, rfc3339
+from hosted_cp.planning.conditions import Condition, events, merge, parse_rfc3339, rfc3339
 from hosted_cp.planning.observed import Observed
 
 FINALIZER = "jointokenrequests.k0smotron.io/finalizer"
@@ -57,17 +58,23 @@ def plan(view: TokenView) -> Plan:
         return _end(view)
     if view.spec is None or view.problems:
         return Plan(**_report(view, of_problems("SpecInvalid", view.problems)))
-    waits = _waits(view)
-    if view.secret is not None and view.secret.controller_uid == view.owner.uid:
-        return _kept(view)
+    if _ours(view) is not None:
+        return _kept(view, view.spec)
+    waits = _expired(view) or _waits(view)
     if waits is not None:
         return Plan(actions=tuple(_finalizer(view)), **_report(view, waits))
-    expires = view.now.replace(microsecond=0) + view.spec.life
+    # A token whose Secret was lost is made anew, and ends when the lost one would have ended.
+    expires = _expires(view) or view.now.replace(microsecond=0) + view.spec.life
     return Plan(
         actions=(*_finalizer(view), *_mint(view, view.spec, expires)),
         retry_after=(expires - view.now).total_seconds(),
         **_report(view, Cause(reason="Minting", message=view.failure or "the token is being made", starting=True)),
     )
+
+
+def _ours(view: TokenView) -> Observed | None:
+    """The Secret with the token, if it is this request's."""
+    return view.secret if view.secret is not None and view.secret.controller_uid == view.owner.uid else None
 
 
 def token_id(view: TokenView) -> str:
@@ -77,9 +84,26 @@ def token_id(view: TokenView) -> str:
 
 def _mint(view: TokenView, spec: JoinTokenRequestSpec, expires: datetime) -> list[Action]:
     identifier = token_id(view)
-    owner = view.owner
     server = tokens.server_url(view.decisions.address, view.decisions.apiPort)
-    body: dict[str, Any] = {
+    return [
+        Create(
+            target=Target.TENANT,
+            body=tokens.bootstrap_secret(id=identifier, request_uid=view.owner.uid),
+            recipe=tokens.BootstrapRecipe(id=identifier, role=spec.role, expires=expires),
+            replaces=True,
+            material=tokens.material_name(identifier),
+        ),
+        Create(
+            body=_body(view, spec, expires),
+            recipe=tokens.TokenRecipe(id=identifier, role=spec.role, server=server, ca_secret=view.authority),
+        ),
+    ]
+
+
+def _body(view: TokenView, spec: JoinTokenRequestSpec, expires: datetime) -> dict[str, Any]:
+    """The Secret with the token, without its data."""
+    owner = view.owner
+    return {
         "apiVersion": "v1",
         "kind": "Secret",
         "type": "Opaque",
@@ -106,19 +130,6 @@ def _mint(view: TokenView, spec: JoinTokenRequestSpec, expires: datetime) -> lis
             ],
         },
     }
-    return [
-        Create(
-            target=Target.TENANT,
-            body=tokens.bootstrap_secret(id=identifier, request_uid=owner.uid),
-            recipe=tokens.BootstrapRecipe(id=identifier, role=spec.role, expires=expires),
-            replaces=True,
-            material=tokens.material_name(identifier),
-        ),
-        Create(
-            body=body,
-            recipe=tokens.TokenRecipe(id=identifier, role=spec.role, server=server, ca_secret=view.authority),
-        ),
-    ]
 
 
 def _waits(view: TokenView) -> Cause | None:
@@ -155,26 +166,44 @@ def _waits(view: TokenView) -> Cause | None:
     return None
 
 
-def _kept(view: TokenView) -> Plan:
-    """The token exists: say how long, and wake when it ends."""
+def _kept(view: TokenView, spec: JoinTokenRequestSpec) -> Plan:
+    """The token exists: keep its labels, say how long it can be used, and wake when it ends."""
+    secret = _ours(view)
+    assert secret is not None
+    actions = _finalizer(view)
+    # Every token ends: one that no longer says when is taken for as young as its request allows.
+    expires = _expires(view) or view.now.replace(microsecond=0) + spec.life
+    gone = _expired(view)
+    if gone is not None:
+        return Plan(actions=tuple(actions), **_report(view, gone))
+    if secret.secret is not None and tokens.TOKEN_KEY not in secret.secret.digests and not secret.deleting:
+        # Somebody took the token out. It is nowhere else, so it is made anew.
+        spoilt = Cause(reason="Minting", message="the token is made anew", starting=True)
+        return Plan(actions=(*actions, Delete(ref=secret.ref, uid=secret.uid)), **_report(view, spoilt))
+    if not secret.deleting and (patch := diff.metadata_patch(_body(view, spec, expires), secret)) is not None:
+        actions.append(patch)
+    return Plan(actions=tuple(actions), retry_after=(expires - view.now).total_seconds(), **_report(view, None))
+
+
+def _expired(view: TokenView) -> Cause | None:
     expires = _expires(view)
-    if expires is not None and expires <= view.now:
-        gone = Cause(
-            reason="Expired",
-            message=f"the token expired at {rfc3339(expires)}; create another JoinTokenRequest for more machines",
-        )
-        return Plan(actions=tuple(_finalizer(view)), **_report(view, gone))
-    left = (expires - view.now).total_seconds() if expires else None
-    return Plan(actions=tuple(_finalizer(view)), retry_after=left, **_report(view, None))
+    if expires is None or expires > view.now:
+        return None
+    return Cause(
+        reason="Expired",
+        message=f"the token expired at {rfc3339(expires)}; create another JoinTokenRequest for more machines",
+    )
 
 
 def _expires(view: TokenView) -> datetime | None:
-    text = view.secret.annotations.get(EXPIRES) if view.secret else None
-    text = text or view.owner.get("status", "expiration")
-    try:
-        return datetime.fromisoformat(text) if text else None
-    except ValueError:
-        return None
+    """When the token ends: as its Secret says, or as the status remembers."""
+    secret = _ours(view)
+    for text in (secret.annotations.get(EXPIRES) if secret else None, view.owner.get("status", "expiration")):
+        try:
+            return parse_rfc3339(str(text))
+        except ValueError:
+            continue
+    return None
 
 
 def _end(view: TokenView) -> Plan:
@@ -182,7 +211,7 @@ def _end(view: TokenView) -> Plan:
     owner = view.owner
     if FINALIZER not in owner.finalizers:
         return Plan()
-    expires = _expires(view)
+    expires = _expires(view) or _latest_end(view)
     pointless = (
         view.cluster is None
         or view.cluster.deleting
@@ -211,6 +240,16 @@ def _end(view: TokenView) -> Plan:
     return Plan(actions=(*revoke, release), **_report(view, waiting))
 
 
+def _latest_end(view: TokenView) -> datetime | None:
+    """When a token ends that a crash may have left in the tenant without a word about it here: none is made after the
+    request was deleted."""
+    life = view.spec.life if view.spec is not None else DEFAULT_EXPIRY
+    try:
+        return parse_rfc3339(str(view.owner.get("metadata", "deletionTimestamp"))) + life
+    except ValueError:
+        return None
+
+
 def _finalizer(view: TokenView) -> list[Action]:
     owner = view.owner
     if FINALIZER in owner.finalizers:
@@ -236,7 +275,7 @@ def _report(view: TokenView, cause: Cause | None) -> dict[str, Any]:
     )
     merged = merge(wanted=[wanted], old=old, generation=view.owner.generation, now=view.now)
     status: dict[str, Any] = {"conditions": merged, "observedGeneration": view.owner.generation}
-    if view.secret is not None and view.secret.controller_uid == view.owner.uid:
+    if _ours(view) is not None:
         status["tokenID"] = token_id(view)
         if (expires := _expires(view)) is not None:
             status["expiration"] = rfc3339(expires)

@@ -45,6 +45,8 @@ class PretendServer:
     objects: dict[Ref, Json] = field(default_factory=dict)
     #: UID -> what our manager has applied (or posted), to know what an apply no longer wants.
     applied: dict[str, Json] = field(default_factory=dict)
+    #: RFC 3339.
+    clock: Callable[[], str] = lambda: "2026-11-21T12:00:00Z"
     _version: int = 0
     _uids: int = 0
 
@@ -78,14 +80,15 @@ class PretendServer:
         ref = Ref.of(made)
         if ref in self.objects:
             raise Refused("AlreadyExists", f"{ref} already exists")
-        if len(ref.name) > 63:
-            raise Refused("Invalid", f"{ref}: metadata.name: must be no more than 63 characters")
+        longest = 63 if ref.kind in ("Service", "StatefulSet", "Pod") else 253
+        if len(ref.name) > longest:
+            raise Refused("Invalid", f"{ref}: metadata.name: must be no more than {longest} characters")
         self._uids += 1
         made.pop("status", None)
         made["metadata"] = {
             **made["metadata"],
             "uid": f"00000000-0000-4000-8000-{self._uids:012d}",
-            "creationTimestamp": "2026-11-21T12:00:00Z",
+            "creationTimestamp": self.clock(),
             "managedFields": [{"manager": manager, "operation": "Update"}],
         }
         if "spec" in made:
@@ -161,7 +164,7 @@ class PretendServer:
         if live["metadata"].get("finalizers"):
             if "deletionTimestamp" not in live["metadata"]:
                 marked = _plain(live)
-                marked["metadata"]["deletionTimestamp"] = "2026-11-21T12:30:00Z"
+                marked["metadata"]["deletionTimestamp"] = self.clock()
                 self._store(ref, marked)
             return
         self._remove(ref)

@@ -45,6 +45,7 @@ from hosted_cp.planning.actions import (
     Replace,
     Target,
 )
+from hosted_cp.planning.conditions import rfc3339
 from hosted_cp.planning.observed import Observed
 from hosted_cp.planning.recipes import Inputs, MaterialError, Recipe
 from tests.hosting import pretend_pods
@@ -154,6 +155,9 @@ class World:
             _given=set(self._given),
             _seen=dict(self._seen),
         )
+
+    def __post_init__(self) -> None:
+        self.server.clock = lambda: rfc3339(self.now)
 
     # --- the user ------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,448 @@
+"""Join tokens: minted once, in the right order, for a while, and revoked; and what is said when that cannot be."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from hosted_cp.hosting.tokens import EXPIRES, FINALIZER, FORCE
+from hosted_cp.k0s.tokens import REQUEST_LABEL
+from hosted_cp.planning.actions import Action, Create, Delete, PatchMetadata, Target
+from tests.hosting.pretend_server import Json, secret_data
+from tests.hosting.token_world import (
+    NAME,
+    REQUEST,
+    SECRET,
+    ask,
+    request_status,
+    tenant_secret,
+    token,
+    token_plan,
+    why,
+    work,
+)
+from tests.hosting.world import Crash, World, running
+
+
+def with_token(**spec: Any) -> World:
+    world = ask(running(), **spec)
+    assert work(world) == ""
+    return world
+
+
+def revoked(world: World) -> bool:
+    return tenant_secret(world) is None
+
+
+# --- making one -------------------------------------------------------------------------------------------------------
+
+
+def test_a_token_that_the_tenant_knows() -> None:
+    world = with_token()
+    made = token(world)
+    known = tenant_secret(world)
+    assert known is not None
+    data = secret_data(known)
+    assert (made.id, made.secret) == (data["token-id"].decode(), data["token-secret"].decode())
+    assert known["metadata"]["name"] == f"bootstrap-token-{made.id}"
+    assert known["metadata"]["namespace"] == "kube-system"
+    assert known["type"] == "bootstrap.kubernetes.io/token"
+    assert made.role == "worker"
+    assert made.server == "https://192.0.2.11:31234"
+    assert made.ca == world.data("demo-ca")["tls.crt"]
+    assert data["expiration"] == b"2026-11-21T13:00:00Z"
+
+
+def test_the_secret_and_the_status_are_k0smotrons() -> None:
+    world = ask(running(), metadata={"labels": {"team": "blue", "k0smotron.io/role": "spoofed"}})
+    work(world)
+    body = world.body("Secret", NAME)
+    assert body["metadata"]["labels"] == {
+        "team": "blue", "k0smotron.io/cluster": "demo", "k0smotron.io/role": "worker",
+        "k0smotron.io/token-request": NAME, "app.kubernetes.io/component": "jointoken",
+    }  # fmt: skip
+    assert set(body["data"]) == {"token"}
+    (owner,) = body["metadata"]["ownerReferences"]
+    assert (owner["kind"], owner["name"], owner["controller"]) == ("JoinTokenRequest", NAME, True)
+    said = request_status(world)
+    assert said["tokenID"] == token(world).id
+    assert said["expiration"] == "2026-11-21T13:00:00Z"
+    assert why(world) == "True Created: "
+    assert said["deprecated"]["v1beta1"]["reconciliationStatus"] == "Reconciliation successful"
+
+
+def test_the_order_is_finalizer_tenant_ours() -> None:
+    world = ask(running())
+    first, second, third = token_plan(world).actions
+    assert isinstance(first, PatchMetadata)
+    assert first.finalizers == (FINALIZER,)
+    assert isinstance(second, Create)
+    assert second.target is Target.TENANT
+    assert second.body["metadata"]["labels"] == {REQUEST_LABEL: world.server.get(REQUEST)["metadata"]["uid"]}
+    assert isinstance(third, Create)
+    assert third.target is Target.MANAGEMENT
+
+
+def test_no_secret_is_in_plan_status_or_events() -> None:
+    world = ask(running())
+    said = str(token_plan(world))
+    work(world)
+    secret = token(world).secret
+    assert secret not in said + str(request_status(world)) + str(world.events) + str(world.done)
+    assert world.data(NAME)["token"].decode() not in str(request_status(world))
+
+
+def test_at_rest_it_costs_nothing() -> None:
+    world = with_token()
+    before = world.snapshot()
+    world.passes(minutes=30)
+    assert token_plan(world).actions == ()
+    work(world)
+    assert world.snapshot() == before
+
+
+@pytest.mark.parametrize(("expiry", "end"), [("30m", "12:30:00"), ("0s", "13:00:00"), (None, "13:00:00"), ("24h", "")])
+def test_every_token_ends(expiry: str | None, end: str) -> None:
+    world = with_token(**({"expiry": expiry} if expiry else {}))
+    assert request_status(world)["expiration"] == (f"2026-11-21T{end}Z" if end else "2026-11-22T12:00:00Z")
+
+
+@pytest.mark.parametrize("expiry", ["1x", "soon", "0.1s"])
+def test_an_expiry_that_is_none_names_field_and_remedy(expiry: str) -> None:
+    world = ask(running(), expiry=expiry)
+    work(world)
+    assert why(world).startswith("False SpecInvalid: spec.expiry: ")
+    assert "30m" in why(world)
+    assert not world.exists("Secret", NAME)
+    world.server.edit(REQUEST, lambda body: body["spec"].update(expiry="30m"))
+    work(world)
+    assert why(world).startswith("True")
+
+
+def test_the_plan_wakes_when_the_token_ends_and_says_so() -> None:
+    world = with_token(expiry="30m")
+    assert token_plan(world).retry_after == 1800
+    world.passes(seconds=1800)
+    work(world)
+    assert why(world).startswith("False Expired: the token expired at 2026-11-21T12:30:00Z; create another")
+    assert [each.reason for each in world.events][-1] == "Expired"
+    assert token_plan(world).retry_after is None
+
+
+# --- what has to come first -------------------------------------------------------------------------------------------
+
+
+def test_a_controllers_token_is_refused() -> None:
+    world = ask(running(), role="controller")
+    work(world)
+    assert why(world).startswith("False RoleNotSupported: spec.role: controllers cannot join a hosted control plane")
+    assert "set spec.replicas" in why(world)
+    assert revoked(world)
+
+
+def test_a_cluster_that_does_not_exist_and_then_does() -> None:
+    world = ask(World())
+    work(world)
+    assert why(world).startswith("False ClusterNotFound: Cluster demo does not exist in namespace tenants; create it")
+    world.asks().settle()
+    work(world)
+    assert why(world).startswith("True")
+
+
+def test_a_cluster_that_is_not_ready_is_awaited_without_a_warning() -> None:
+    world = ask(World().asks())
+    work(world)
+    assert why(world).startswith("False ClusterNotReady: Cluster demo has not answered yet")
+    assert world.events == []
+    world.settle()
+    work(world)
+    assert why(world).startswith("True")
+
+
+def test_a_cluster_that_is_being_deleted() -> None:
+    world = running()
+    world.deletes()
+    ask(world)
+    work(world)
+    assert why(world).startswith("False ClusterDeleting")
+
+
+def test_an_operator_outside_the_cluster_says_so() -> None:
+    world = ask(running())
+    world.settings = dataclasses.replace(world.settings, reaches_tenants=False)
+    work(world)
+    assert why(world).startswith("False TenantNotReachable")
+    assert "run it in the cluster" in why(world)
+
+
+def test_a_secret_of_somebody_else_is_not_touched() -> None:
+    world = running()
+    world.secret(NAME, {"token": b"theirs"})
+    before = world.snapshot()[SECRET]
+    ask(world)
+    work(world)
+    assert why(world).startswith(f"False NameConflict: Secret {NAME} exists and belongs to somebody else")
+    assert world.snapshot()[SECRET] == before
+    assert revoked(world)
+    world.server.delete(SECRET)
+    work(world)
+    assert why(world).startswith("True")
+
+
+def test_a_tenant_that_cannot_be_reached_is_tried_again() -> None:
+    world = ask(running())
+    world.tenant_down = "no route to host"
+    assert "no route to host" in work(world)
+    assert "no route to host" in why(world)
+    world.tenant_down = ""
+    work(world)
+    assert why(world).startswith("True")
+
+
+# --- crashes and drift ------------------------------------------------------------------------------------------------
+
+
+def crash(world: World, number: int, when: str) -> None:
+    """The operator dies before or after its n-th action from here on."""
+    count = iter(range(100))
+
+    def hook(action: Action, moment: str) -> None:
+        if moment == when and next(count) == number:
+            raise Crash
+
+    world.hook = hook
+    with pytest.raises(Crash):
+        work(world)
+    world.hook = lambda action, moment: None
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("number", range(3))
+def test_a_crash_at_any_action_ends_in_one_token_that_works(number: int, when: str) -> None:
+    world = ask(running())
+    crash(world, number, when)
+    assert work(world) == ""
+    known = tenant_secret(world)
+    assert known is not None
+    assert token(world).secret == secret_data(known)["token-secret"].decode()
+    assert why(world).startswith("True")
+
+
+def test_a_crash_between_the_two_secrets_replaces_the_one_that_nobody_has_seen() -> None:
+    world = ask(running())
+    crash(world, 1, "after")
+    lost = tenant_secret(world)
+    assert lost is not None
+    assert not world.exists("Secret", NAME)
+    world.passes(minutes=5)
+    work(world)
+    known = tenant_secret(world)
+    assert known is not None
+    assert secret_data(known)["token-secret"] != secret_data(lost)["token-secret"]
+    assert known["metadata"]["name"] == lost["metadata"]["name"]
+    assert secret_data(known)["expiration"] == b"2026-11-21T13:05:00Z"
+
+
+def test_a_bootstrap_secret_of_somebody_else_in_the_tenant_is_not_replaced() -> None:
+    world = ask(running())
+    crash(world, 1, "after")
+    ((ref, body),) = [each for each in world.tenant.objects.items() if each[0].kind == "Secret"]
+    world.tenant.edit(ref, lambda body: body["metadata"]["labels"].update({REQUEST_LABEL: "another"}))
+    assert "does not carry our labels" in work(world)
+    assert secret_data(world.tenant.get(ref)) == secret_data(body)
+
+
+def test_a_lost_secret_is_made_again_and_ends_when_it_would_have_ended() -> None:
+    world = with_token(expiry="30m")
+    old = token(world)
+    world.passes(minutes=20)
+    world.server.delete(SECRET)
+    work(world)
+    assert token(world).id == old.id
+    assert token(world).secret != old.secret, "the old one is revoked by that"
+    assert request_status(world)["expiration"] == "2026-11-21T12:30:00Z"
+
+
+def test_an_expired_token_is_not_made_again() -> None:
+    world = with_token(expiry="30m")
+    world.passes(hours=2)
+    work(world)
+    world.server.delete(SECRET)
+    work(world)
+    assert not world.exists("Secret", NAME)
+    assert why(world).startswith("False Expired")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda body: body["metadata"]["labels"].clear(),
+        lambda body: body["metadata"]["labels"].update({"k0smotron.io/role": "other"}),
+        lambda body: body["metadata"]["annotations"].pop(EXPIRES),
+    ],
+)
+def test_metadata_of_the_secret_comes_back_and_the_token_stays(change: Callable[[Json], object]) -> None:
+    world = with_token()
+    before = world.body("Secret", NAME)
+    world.passes(minutes=10)
+    world.server.edit(SECRET, change)
+    work(world)
+    after = world.body("Secret", NAME)
+    assert after["data"] == before["data"]
+    assert after["metadata"]["labels"] == before["metadata"]["labels"]
+    assert after["metadata"]["annotations"][EXPIRES] == before["metadata"]["annotations"][EXPIRES]
+
+
+def test_a_token_that_was_taken_out_of_its_secret_is_made_anew() -> None:
+    world = with_token()
+    world.server.edit(SECRET, lambda body: body["data"].clear())
+    work(world)
+    known = tenant_secret(world)
+    assert known is not None
+    assert token(world).secret == secret_data(known)["token-secret"].decode()
+
+
+def test_garbled_times_end_nothing() -> None:
+    world = with_token()
+    world.server.edit(SECRET, lambda body: body["metadata"]["annotations"].update({EXPIRES: "tomorrow"}))
+    world.server.merge_patch(REQUEST, {"status": {"expiration": "2026-01-01"}}, status=True)
+    world.passes(minutes=10)
+    work(world)
+    assert request_status(world)["expiration"] == "2026-11-21T13:10:00Z", "taken for as young as it may be"
+
+
+# --- the end ----------------------------------------------------------------------------------------------------------
+
+
+def gone(world: World) -> bool:
+    return REQUEST not in world.server.objects
+
+
+def delete(world: World) -> World:
+    world.server.delete(REQUEST)
+    return world
+
+
+def test_deleting_the_request_revokes_the_token() -> None:
+    world = delete(with_token())
+    first, second = token_plan(world).actions
+    assert isinstance(first, Delete)
+    assert first.target is Target.TENANT
+    assert isinstance(second, PatchMetadata)
+    work(world)
+    assert revoked(world)
+    assert gone(world)
+    world.server.collect_garbage()
+    assert not world.exists("Secret", NAME)
+
+
+@pytest.mark.parametrize("number", [0, 1])
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_crash_while_revoking(number: int, when: str) -> None:
+    world = delete(with_token())
+    crash(world, number, when)
+    work(world)
+    assert revoked(world)
+    assert gone(world)
+
+
+def test_while_the_tenant_cannot_be_reached_the_finalizer_stays_and_says_why() -> None:
+    world = with_token()
+    world.tenant_down = "no route to host"
+    delete(world)
+    failure = work(world)
+    assert not gone(world)
+    assert why(world).startswith("False TenantUnreachable: the token cannot be revoked yet: ")
+    assert "no route to host" in why(world)
+    assert "It ends by itself at 2026-11-21T13:00:00Z" in why(world)
+    assert f"put the annotation {FORCE}=true on it" in why(world)
+    world.tenant_down = ""
+    work(world, failure=failure)
+    assert gone(world)
+    assert revoked(world)
+
+
+def test_an_unreachable_tenant_holds_the_request_until_the_token_has_expired() -> None:
+    world = with_token()
+    world.tenant_down = "no route to host"
+    delete(world)
+    world.passes(hours=1, seconds=30)
+    work(world)
+    assert not gone(world), "clocks differ a little"
+    world.passes(minutes=1)
+    work(world)
+    assert gone(world)
+
+
+def test_the_user_can_force_it() -> None:
+    world = with_token()
+    world.tenant_down = "no route to host"
+    delete(world)
+    failure = work(world)
+    world.server.merge_patch(REQUEST, {"metadata": {"annotations": {FORCE: "true"}}})
+    assert work(world, failure=failure) == ""
+    assert gone(world)
+
+
+@pytest.mark.parametrize("state", ["gone", "going"])
+def test_nothing_is_revoked_in_a_cluster_that_is_gone_or_going(state: str) -> None:
+    world = with_token()
+    world.deletes()
+    if state == "gone":
+        world.settle()
+    world.tenant_down = "no route to host"
+    delete(world)
+    assert all(each.target is Target.MANAGEMENT for each in token_plan(world).actions)
+    work(world)
+    assert gone(world)
+
+
+def test_a_request_that_never_got_anywhere_goes_at_once() -> None:
+    world = ask(World())
+    work(world)
+    delete(world)
+    work(world)
+    assert gone(world)
+
+
+def test_a_token_that_a_crash_left_in_the_tenant_is_revoked_too() -> None:
+    world = ask(running())
+    crash(world, 1, "after")
+    assert not revoked(world)
+    delete(world)
+    work(world)
+    assert revoked(world)
+    assert gone(world)
+
+
+def test_what_a_crash_may_have_left_in_a_dead_tenant_holds_the_request_no_longer_than_a_token_lives() -> None:
+    world = ask(running(), expiry="30m")
+    crash(world, 1, "after")
+    world.tenant_down = "no route to host"
+    delete(world)
+    work(world)
+    assert not gone(world)
+    world.passes(minutes=32)
+    work(world)
+    assert gone(world)
+
+
+def test_a_request_of_somebody_else_s_finalizer() -> None:
+    world = ask(running(), metadata={"finalizers": ["their/s"]})
+    work(world)
+    delete(world)
+    work(world)
+    assert world.server.get(REQUEST)["metadata"]["finalizers"] == ["their/s"]
+    assert token_plan(world).actions == ()
+
+
+def test_an_unreadable_request_can_be_deleted() -> None:
+    world = with_token()
+    world.server.edit(REQUEST, lambda body: body.update(spec={"clusterName": "demo", "role": 7}))
+    delete(world)
+    work(world)
+    assert gone(world)
+    assert revoked(world)
