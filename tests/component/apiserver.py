@@ -196,6 +196,8 @@ def _start(
         f"--service-account-signing-key-file={folder / 'sa.key'}", "--service-cluster-ip-range=10.96.0.0/16",
         f"--audit-policy-file={folder / 'audit.yaml'}", f"--audit-log-path={folder / 'audit.log'}",
         "--audit-log-mode=blocking", "--audit-log-maxsize=10240", "--allow-privileged=true", "--profiling=false",
+        # As some distributions do: who blocks an owner's deletion must be allowed to change the owner's finalizers.
+        "--enable-admission-plugins=OwnerReferencesPermissionEnforcement",
         # Watches of this kind go to etcd itself, so that a compaction is felt at once (410 in tests).
         "--watch-cache-sizes=cronjobs.batch#0",
     )  # fmt: skip

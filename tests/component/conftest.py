@@ -5,6 +5,7 @@
 * `kubelet`: the stand-in kubelet, always running: `kubelet.script(namespace, "kmc-a-*", CRASHING)`.
 * `namespace`: the name of a fresh namespace, deleted at the end.
 * `kinds`: our own kinds are installed, or the test fails saying why the server refused them.
+* `stage`: a namespace for the whole operator, under the rights that are shipped (see `hosting.Stage`).
 * `admin`: a `hosted_cp.kube` client that may do everything, for the test's own hands.
 """
 
@@ -15,7 +16,9 @@ import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import orjson
 import pytest
+import yaml
 
 from hosted_cp.kube.client import ApiClient
 from hosted_cp.kube.credentials import certificate_credentials
@@ -23,7 +26,9 @@ from hosted_cp.kube.resources import NAMESPACE
 from k0s_images.golang import components
 from tests.component.apiserver import Server, running
 from tests.component.audit import Audit
-from tests.component.kubelet import StandInKubelet
+from tests.component.hosting import DEPLOYED, NODE_ADDRESS, OPERATOR, Stage, node, storage_class
+from tests.component.kubelet import NODE, StandInKubelet
+from tests.component.standin_tenants import StandInTenants
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -87,3 +92,30 @@ async def namespace(admin: ApiClient, request: pytest.FixtureRequest) -> AsyncIt
     await admin.create(NAMESPACE, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
     yield name
     await admin.delete(NAMESPACE, None, name)
+
+
+@pytest.fixture(scope="session")
+def _tenants(server: Server) -> Iterator[StandInTenants]:
+    with StandInTenants(server) as tenants:
+        yield tenants
+
+
+@pytest.fixture(scope="session")
+def _deployed(server: Server, kinds: None) -> None:
+    """The operator's rights, exactly as shipped, a node with an address, and a default StorageClass."""
+    shipped = list(yaml.safe_load_all(DEPLOYED.read_text(encoding="utf-8")))
+    rights = [each for each in shipped if each["kind"] != "Deployment"]
+    server.kubectl("create", "-f", "-", stdin=yaml.safe_dump_all(rights).encode())
+    for body in (node(), storage_class()):
+        server.kubectl("create", "-f", "-", stdin=orjson.dumps(body))
+    address = {"status": {"addresses": [{"type": "InternalIP", "address": NODE_ADDRESS}]}}
+    server.kubectl("patch", "node", NODE, "--subresource=status", "--type=merge", "-p", orjson.dumps(address).decode())
+
+
+@pytest.fixture
+def stage(
+    server: Server, admin: ApiClient, kubelet: StandInKubelet, _tenants: StandInTenants, _deployed: None, namespace: str
+) -> Stage:
+    """A namespace for the whole operator."""
+    access = server.access(OPERATOR, "system:serviceaccounts", "system:serviceaccounts:hosted-cp")
+    return Stage(server=server, admin=admin, kubelet=kubelet, tenants=_tenants, namespace=namespace, access=access)

@@ -54,6 +54,17 @@ class Proxy:
     #: Called after the server has answered a request and before the caller hears of it.
     after: Callable[[str, int], None] | None = None
     _uses: dict[int, int] = field(default_factory=dict)
+    _watches: set[asyncio.Event] = field(default_factory=set)
+
+    @property
+    def watching(self) -> int:
+        """How many watches are open."""
+        return len(self._watches)
+
+    def end_watches(self) -> None:
+        """End all watches in good order, as a server does when their time is over."""
+        for ended in self._watches:
+            ended.set()
 
     def add(self, *faults: Fault) -> None:
         """Let these happen from now on."""
@@ -139,7 +150,12 @@ async def _pass(state: Proxy, session: aiohttp.ClientSession, request: web.Reque
             response = web.StreamResponse(headers={"Content-Type": answer.headers["Content-Type"]})
             with contextlib.suppress(ConnectionResetError):  # the caller has gone
                 await response.prepare(request)
-                await _pass_watch(fault, request, answer, response)
+                ended = asyncio.Event()
+                state._watches.add(ended)
+                try:
+                    await _pass_watch(fault, request, answer, response, ended)
+                finally:
+                    state._watches.discard(ended)
             return response
         body = await answer.read()
         if state.after is not None:
@@ -152,17 +168,31 @@ async def _pass(state: Proxy, session: aiohttp.ClientSession, request: web.Reque
 
 
 async def _pass_watch(
-    fault: Fault, request: web.Request, answer: aiohttp.ClientResponse, response: web.StreamResponse
+    fault: Fault,
+    request: web.Request,
+    answer: aiohttp.ClientResponse,
+    response: web.StreamResponse,
+    ended: asyncio.Event,
 ) -> None:
     lines, rest = 0, b""
-    while fault.cut_after is None or lines < fault.cut_after:
-        chunk = await answer.content.readany()
-        if not chunk:
-            return
-        *whole, rest = (rest + chunk).split(b"\n")
-        for line in whole[: None if fault.cut_after is None else fault.cut_after - lines]:
-            await response.write(line + b"\n")
-            lines += 1
+    ending = asyncio.ensure_future(ended.wait())
+    try:
+        while fault.cut_after is None or lines < fault.cut_after:
+            reading = asyncio.ensure_future(answer.content.readany())
+            await asyncio.wait({reading, ending}, return_when=asyncio.FIRST_COMPLETED)
+            if not reading.done():
+                reading.cancel()
+                await response.write_eof()
+                return
+            chunk = reading.result()
+            if not chunk:
+                return
+            *whole, rest = (rest + chunk).split(b"\n")
+            for line in whole[: None if fault.cut_after is None else fault.cut_after - lines]:
+                await response.write(line + b"\n")
+                lines += 1
+    finally:
+        ending.cancel()
     if fault.silent:
         await asyncio.Event().wait()
     _cut(request)

@@ -1,0 +1,205 @@
+"""Stand-ins for the API servers of tenants: as much of one as the operator speaks to, for every tenant at once.
+
+The stand-in kubelet plays pods, in which nothing runs; this plays what would answer behind their Service: the namespace
+`kube-system`, and the creation, reading and deletion of Endpoints and Secrets. One TLS listener serves all tenants. It
+tells them apart by the server name that the caller asks for (`kmc-<tenant>….<namespace>.svc`), reads that tenant's CA
+from its Secret as a pod would from its mount, serves with a certificate of that CA, and accepts nobody without one of
+the same CA. It runs in a thread with a loop of its own, like the stand-in kubelet.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import re
+import ssl
+import threading
+import urllib.error
+import urllib.request
+import uuid
+import weakref
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import orjson
+from aiohttp import web
+
+from tests.component import certificates
+from tests.component.apiserver import Server, free_ports
+from tests.component.certificates import Pair
+
+R = TypeVar("R")
+
+#: Namespace and name of a tenant.
+Tenant = tuple[str, str]
+Object = dict[str, Any]
+
+_SERVER_NAME = re.compile(r"^kmc-(?P<name>.+?)(-nodeport|-lb)?\.(?P<namespace>[^.]+)\.svc$")
+
+
+class StandInTenants:
+    """Use as a context manager; the methods may be called from any thread."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._context = server.access("tenant-stand-in", "system:masters").context(server.folder)
+        [self.port] = free_ports(1)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="stand-in-tenants", daemon=True)
+        self._runner: web.AppRunner | None = None
+        self._down: set[Tenant] = set()
+        self._spoken_to: weakref.WeakKeyDictionary[ssl.SSLObject, Tenant] = weakref.WeakKeyDictionary()
+        #: By tenant: (kind, namespace, name) -> object.
+        self._objects: dict[Tenant, dict[tuple[str, str, str], Object]] = {}
+        #: By tenant: "VERB path -> status", in order.
+        self._seen: dict[Tenant, list[str]] = {}
+
+    # -- what tests call -----------------------------------------------------------------------------------------
+
+    @property
+    def url(self) -> str:
+        """Where every tenant answers; which one is meant is said by the server name."""
+        return f"https://127.0.0.1:{self.port}"
+
+    def objects(self, namespace: str, name: str, kind: str) -> list[Object]:
+        """What a tenant holds of one kind ("secrets", "endpoints")."""
+        return self._run(
+            lambda: [body for key, body in self._objects.get((namespace, name), {}).items() if key[0] == kind]
+        )
+
+    def seen(self, namespace: str, name: str) -> list[str]:
+        """The requests that a tenant has answered."""
+        return self._run(lambda: list(self._seen.get((namespace, name), [])))
+
+    def down(self, namespace: str, name: str, *, down: bool = True) -> None:
+        """From now on a tenant answers nothing (or does again)."""
+        self._run(lambda: (self._down.add if down else self._down.discard)((namespace, name)))
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        asyncio.run_coroutine_threadsafe(self._begin(), self._loop).result(timeout=30)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
+        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(timeout=30)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(timeout=10)
+        self._loop.close()
+
+    # -- running -------------------------------------------------------------------------------------------------
+
+    def _run(self, work: Callable[[], R]) -> R:
+        async def call() -> R:
+            return work()
+
+        return asyncio.run_coroutine_threadsafe(call(), self._loop).result(timeout=30)
+
+    async def _begin(self) -> None:
+        application = web.Application()
+        application.router.add_route("*", "/{path:.*}", self._answer)
+        self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
+        await self._runner.setup()
+        context = self._serving(certificates.leaf(self._server.authority, "nobody"))
+        context.sni_callback = self._choose
+        await web.TCPSite(self._runner, "127.0.0.1", self.port, ssl_context=context).start()
+
+    async def _end(self) -> None:
+        assert self._runner is not None
+        await self._runner.cleanup()
+
+    # -- being somebody ------------------------------------------------------------------------------------------
+
+    def _choose(self, connection: ssl.SSLObject, server_name: str | None, context: ssl.SSLContext) -> int | None:
+        """Become the tenant whose name the caller asks for."""
+        tenant = _tenant(server_name)
+        if tenant is None or tenant in self._down:
+            return ssl.ALERT_DESCRIPTION_UNRECOGNIZED_NAME
+        authority = self._authority(*tenant)
+        if authority is None:
+            return ssl.ALERT_DESCRIPTION_INTERNAL_ERROR
+        assert server_name is not None
+        chosen = self._serving(certificates.leaf(authority, "kube-apiserver", dns=(server_name,)))
+        chosen.load_verify_locations(cadata=authority.certificate.decode())
+        connection.context = chosen
+        self._spoken_to[connection] = tenant
+        return None
+
+    def _authority(self, namespace: str, name: str) -> Pair | None:
+        """The tenant's CA, from its Secret: read at each handshake, because tenants are made anew in tests."""
+        request = urllib.request.Request(f"{self._server.url}/api/v1/namespaces/{namespace}/secrets/{name}-ca")
+        try:
+            with urllib.request.urlopen(request, context=self._context, timeout=20) as answer:
+                data = orjson.loads(answer.read())["data"]
+        except urllib.error.HTTPError:
+            return None
+        return Pair(certificate=base64.b64decode(data["tls.crt"]), key=base64.b64decode(data["tls.key"]))
+
+    def _serving(self, pair: Pair) -> ssl.SSLContext:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        # The mode of the first context holds for the connection, the CA that is asked is the chosen one's.
+        context.verify_mode = ssl.CERT_REQUIRED
+        file = self._server.folder / f"tenants-{uuid.uuid4()}.pem"
+        file.touch(mode=0o600)
+        try:
+            file.write_bytes(pair.certificate + pair.key)
+            context.load_cert_chain(file)
+        finally:
+            file.unlink()
+        return context
+
+    # -- answering -----------------------------------------------------------------------------------------------
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
+        connection = request.get_extra_info("ssl_object")
+        tenant = self._spoken_to.get(connection)
+        if tenant is None or tenant in self._down:
+            if request.transport is not None:
+                request.transport.abort()
+            return web.Response()
+        status, body = self._act(tenant, request, await request.read())
+        self._seen.setdefault(tenant, []).append(f"{request.method} {request.path} -> {status}")
+        return web.json_response(body, status=status)
+
+    def _act(self, tenant: Tenant, request: web.Request, content: bytes) -> tuple[int, Object]:
+        parts = request.path.strip("/").split("/")
+        held = self._objects.setdefault(tenant, {})
+        if parts == ["api", "v1", "namespaces", "kube-system"] and request.method == "GET":
+            return 200, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "kube-system", "uid": "1"}}
+        if parts[:3] != ["api", "v1", "namespaces"] or parts[4] not in {"endpoints", "secrets"}:
+            return 404, _status(404, "NotFound")
+        namespace, kind = parts[3:5]
+        body: Object = orjson.loads(content) if content else {}
+        if request.method == "POST":
+            key = (kind, namespace, body["metadata"]["name"])
+            if key in held:
+                return 409, _status(409, "AlreadyExists")
+            body["metadata"] |= {"uid": str(uuid.uuid4()), "resourceVersion": "1", "namespace": namespace}
+            held[key] = body
+            return 201, body
+        found = held.get((kind, namespace, parts[5]))
+        if found is None:
+            return 404, _status(404, "NotFound")
+        if request.method == "GET":
+            return 200, found
+        if request.method == "DELETE":
+            wanted = (body.get("preconditions") or {}).get("uid")
+            if wanted not in (None, found["metadata"]["uid"]):
+                return 409, _status(409, "Conflict")
+            with contextlib.suppress(KeyError):
+                del held[kind, namespace, parts[5]]
+            return 200, _status(200, "", status="Success")
+        return 405, _status(405, "MethodNotAllowed")
+
+
+def _tenant(server_name: str | None) -> Tenant | None:
+    match = _SERVER_NAME.match(server_name or "")
+    return (match["namespace"], match["name"]) if match else None
+
+
+def _status(code: int, reason: str, *, status: str = "Failure") -> Object:
+    return {
+        "apiVersion": "v1", "kind": "Status", "code": code, "reason": reason, "status": status,
+        "message": f"said by the stand-in tenant: {reason}",
+    }  # fmt: skip
