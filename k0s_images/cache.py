@@ -61,7 +61,11 @@ def say(message: str) -> None:
 
 
 def cached(
-    name: str, *inputs: str | bytes | Path, build: Callable[[Path], None], usually: str = "", kept: float = 7 * 24 * 3600
+    name: str,
+    *inputs: str | bytes | Path,
+    build: Callable[[Path], None],
+    usually: str = "",
+    kept: float = 7 * 24 * 3600,
 ) -> Path:
     """The folder with the result of `build`, building it only if no entry for these inputs exists.
 
@@ -110,13 +114,22 @@ def _idle(folder: Path) -> float:
 
 
 def run(
-    argv: Sequence[str | Path], *, cwd: Path | None = None, env: Mapping[str, str] | None = None, log: Path | None = None
+    argv: Sequence[str | Path],
+    *,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    log: Path | None = None,
 ) -> None:
     """Run a build command quietly; on failure raise `BuildError` with the last lines of what it printed."""
     words = [str(word) for word in argv]
     done = subprocess.run(
-        words, cwd=cwd, env={**os.environ, **(env or {})}, stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
+        words,
+        cwd=cwd,
+        env={**os.environ, **(env or {})},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=False,
     )
     if log is not None:
         log.write_bytes(done.stdout)

@@ -30,9 +30,17 @@ COMPONENTS: Mapping[str, Components] = {
 
 #: The names that the multi-call binary answers to; a link of that name runs that component.
 COMPONENT_NAMES = (
-    "etcd", "kine", "konnectivity-agent", "konnectivity-server", "kube-apiserver", "kube-controller-manager",
-    "kube-proxy", "kube-scheduler", "kubectl", "kubelet",
-)  # fmt: skip
+    "etcd",
+    "kine",
+    "konnectivity-agent",
+    "konnectivity-server",
+    "kube-apiserver",
+    "kube-controller-manager",
+    "kube-proxy",
+    "kube-scheduler",
+    "kubectl",
+    "kubelet",
+)
 
 
 def components(minor: str) -> Path:
@@ -43,14 +51,20 @@ def components(minor: str) -> Path:
     version = "k8s.io/component-base/version"
     major, middle = minor.split(".")
     ldflags = (
-        f"-s -w -X {version}.gitVersion={wanted.kubernetes} -X {version}.gitMajor={major} -X {version}.gitMinor={middle}"
-        f" -X {version}.gitTreeState=clean -linkmode external -extldflags -static"
+        f"-s -w -X {version}.gitVersion={wanted.kubernetes} -X {version}.gitMajor={major}"
+        f" -X {version}.gitMinor={middle} -X {version}.gitTreeState=clean -linkmode external -extldflags -static"
     )
 
     def build(out: Path) -> None:
         # Static and with cgo: kine's SQLite needs cgo, and a static binary runs in any image.
-        go_build(source, out / "components", modfile=modfile.name, tags=("providerless", "netgo", "osusergo"),
-                 ldflags=ldflags, cgo=True)  # fmt: skip
+        go_build(
+            source,
+            out / "components",
+            modfile=modfile.name,
+            tags=("providerless", "netgo", "osusergo"),
+            ldflags=ldflags,
+            cgo=True,
+        )
         for name in COMPONENT_NAMES:
             (out / name).symlink_to("components")
 
@@ -59,7 +73,13 @@ def components(minor: str) -> Path:
 
 
 def go_program(
-    name: str, source: Path, *, package: str = ".", tags: Sequence[str] = (), ldflags: str = "-s -w", usually: str = "1 min"
+    name: str,
+    source: Path,
+    *,
+    package: str = ".",
+    tags: Sequence[str] = (),
+    ldflags: str = "-s -w",
+    usually: str = "1 min",
 ) -> Path:
     """The binary `name`, built from the module in `source`."""
 
@@ -70,16 +90,25 @@ def go_program(
 
 
 def go_build(
-    source: Path, out: Path, *, package: str = ".", modfile: str | None = None, tags: Sequence[str] = (), ldflags: str = "",
+    source: Path,
+    out: Path,
+    *,
+    package: str = ".",
+    modfile: str | None = None,
+    tags: Sequence[str] = (),
+    ldflags: str = "",
     cgo: bool = False,
-) -> None:  # fmt: skip
+) -> None:
     """`go build` one package into the file `out`; modules are downloaded first so that progress can be told."""
     chosen = [f"-modfile={modfile}"] if modfile else []
     say(f"  {out.name}: fetching modules, then compiling")
     env = {"CGO_ENABLED": "1" if cgo else "0", "GOFLAGS": "-buildvcs=false"}
     run(["go", "mod", "download", *chosen], cwd=source, env=env)
-    run(["go", "build", *chosen, "-trimpath", "-tags", ",".join(tags), "-ldflags", ldflags, "-o", out, package],
-        cwd=source, env=env)  # fmt: skip
+    run(
+        ["go", "build", *chosen, "-trimpath", "-tags", ",".join(tags), "-ldflags", ldflags, "-o", out, package],
+        cwd=source,
+        env=env,
+    )
 
 
 if __name__ == "__main__":
