@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from e2e.contract.conftest import Start
+from e2e.contract.conftest import Facts, Start
 from e2e.contract.k0s import Controller, Subject
 from e2e.contract.machine import Machine, Process, machine, until
 from e2e.contract.material import Pair, pair, shared_pki
@@ -84,7 +84,7 @@ def _spec(prefix: str, *, address: str = "") -> dict[str, Any]:
     }
 
 
-def test_a_prefix_for_each_cluster(hub: Hub, start: Start) -> None:
+def test_a_prefix_for_each_cluster(hub: Hub, start: Start, facts: Facts) -> None:
     """Two clusters on one etcd do not see each other; k0s runs no store of its own and makes no etcd PKI."""
     clusters: list[Controller] = []
     for number, name in enumerate(("one", "two")):
@@ -99,7 +99,9 @@ def test_a_prefix_for_each_cluster(hub: Hub, start: Start) -> None:
     assert "namespace/mine" not in two.kubectl("get", "namespaces", "-o", "name")
     assert one.certificate("ca") != two.certificate("ca")
     assert "etcd" not in one.process.children()
-    assert not one.data("etcd").exists()
+    for folder in ("etcd", "pki/etcd"):
+        assert one.data(folder).exists() is facts("behaviour")["external-etcd-makes-folders"], folder
+    assert not list(one.data("etcd").glob("*"))
     flags = one.flags("kube-apiserver")
     assert {k: v for k, v in flags.items() if k.startswith("etcd-")} == {
         "etcd-servers": f"https://{_HUB}:2379", "etcd-prefix": "/one", "etcd-cafile": "/etc/k0s/etcd/ca.crt",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from e2e.contract.conftest import HOSTED, Start
+from e2e.contract.conftest import HOSTED, Facts, Start
 from e2e.contract.machine import arguments
 
 _SPEC = {"storage": {"type": "kine"}, "network": {"provider": "custom"}}
@@ -52,12 +52,12 @@ def test_a_wrong_command_line_is_fatal(arguments: tuple[str, ...], says: str, st
     assert says in controller.refused()
 
 
-def test_a_second_k0s_is_refused(start: Start) -> None:
+def test_a_second_k0s_is_refused(start: Start, facts: Facts) -> None:
     """One k0s for each run directory."""
     first = start(spec=_SPEC)
     first.ready()
     second = start(spec=_SPEC, on=first.machine)
-    assert "another k0s process is still running" in second.refused()
+    assert facts("behaviour")["second-instance"] in second.refused()
     assert first.process.running()
     assert first.kubectl("get", "--raw=/readyz") == "ok"
 

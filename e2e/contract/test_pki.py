@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import base64
 import json
+import time
+from collections.abc import Callable
+from typing import Any
 
+import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from e2e.contract.conftest import Start
+from e2e.contract.conftest import Facts, Start
 from e2e.contract.k0s import Controller
+from e2e.contract.machine import Machine
 from e2e.contract.material import Pair, pair, shared_pki
 
+Init = Callable[..., Controller]
 _SPEC = {"storage": {"type": "kine"}, "network": {"provider": "custom"}}
 _KEPT = ("ca.crt", "ca.key", "front-proxy-ca.crt", "front-proxy-ca.key", "sa.key", "sa.pub")
 _ISSUED = (
@@ -25,23 +31,39 @@ _ISSUED = (
 )
 
 
-def _init(start: Start, files: dict[str, bytes] | None = None, **more: object) -> Controller:
-    """Run k0s as far as its certificates."""
-    controller: Controller = start(spec=_SPEC, arguments=("--init-only",), files=files, **more)
-    assert controller.process.wait(30) == 0, controller.tail()
-    return controller
+@pytest.fixture
+def init(start: Start, facts: Facts) -> Init:
+    """Runs k0s as far as its certificates: with `--init-only` where that ends, else until components start."""
+    ends = facts("behaviour")["init-only-ends-with-kine"]
+
+    def run(spec: dict[str, Any], files: dict[str, bytes] | None = None, on: Machine | None = None) -> Controller:
+        begun = time.time()
+        controller = start(spec=spec, arguments=("--init-only",) if ends else (), files=files, on=on)
+        if ends:
+            assert controller.process.wait(30) == 0, controller.tail()
+            return controller
+
+        def issued() -> bool:
+            last = controller.data("pki/k0s-api.crt").stat().st_mtime
+            return last > begun and bool(controller.process.children())
+
+        controller.wait_for(issued, within=30, what="the certificates")
+        controller.process.end()
+        return controller
+
+    return run
 
 
 def _read(controller: Controller) -> dict[str, bytes]:
     return {f.name: f.read_bytes() for f in controller.data("pki").iterdir() if f.is_file()}
 
 
-def test_restart_keeps_authorities_and_reissues_leaves(start: Start) -> None:
+def test_restart_keeps_authorities_and_reissues_leaves(init: Init) -> None:
     """Leaves live a year and are renewed by restarts only; authorities are never touched."""
-    first = _init(start)
+    first = init(_SPEC)
     before = _read(first)
     serials = {name: first.certificate(name).serial_number for name in _ISSUED}
-    second = _init(start, on=first.machine)
+    second = init(_SPEC, on=first.machine)
     after = _read(second)
     assert {n: before[n] for n in _KEPT} == {n: after[n] for n in _KEPT}
     for name in _ISSUED:
@@ -49,10 +71,10 @@ def test_restart_keeps_authorities_and_reissues_leaves(start: Start) -> None:
         assert after[f"{name}.key"] != before[f"{name}.key"], name
 
 
-def test_half_an_authority_is_replaced(start: Start) -> None:
+def test_half_an_authority_is_replaced(init: Init) -> None:
     """A certificate without its key is thrown away for a new authority: a CA key is needed in the pod."""
     mine = pair("kubernetes-ca")
-    controller = _init(start, {"/var/lib/k0s/pki/ca.crt": mine.crt})
+    controller = init(_SPEC, {"/var/lib/k0s/pki/ca.crt": mine.crt})
     assert controller.data("pki/ca.crt").read_bytes() != mine.crt
     assert controller.data("pki/ca.key").exists()
 
@@ -100,7 +122,7 @@ def test_a_bundle_of_authorities_is_refused(start: Start) -> None:
     assert controller.process.wait(30) == 1
 
 
-def test_a_leaf_of_a_stranger_is_left_alone(start: Start) -> None:
+def test_a_leaf_of_a_stranger_is_left_alone(init: Init) -> None:
     """A leaf that an authority of another name issued is not k0s' to replace; one of its own names is."""
     stranger, known = pair("somebody-else"), pair("kubernetes-ca")
     foreign, own = pair("kubernetes", signer=stranger), pair("kubernetes-admin", signer=known)
@@ -108,12 +130,12 @@ def test_a_leaf_of_a_stranger_is_left_alone(start: Start) -> None:
         "/var/lib/k0s/pki/server.crt": foreign.crt, "/var/lib/k0s/pki/server.key": foreign.pem,
         "/var/lib/k0s/pki/admin.crt": own.crt, "/var/lib/k0s/pki/admin.key": own.pem,
     }  # fmt: skip
-    controller = _init(start, files)
+    controller = init(_SPEC, files)
     assert controller.certificate("server") == foreign.certificate
     assert controller.certificate("admin") != own.certificate
 
 
-def test_names_of_the_server_certificate(start: Start) -> None:
+def test_names_of_the_server_certificate(init: Init) -> None:
     """External host, configured names and the first Service address are in it; konnectivity's host is not."""
     from cryptography import x509
 
@@ -122,19 +144,17 @@ def test_names_of_the_server_certificate(start: Start) -> None:
         "konnectivity": {"externalAddress": "agents.example:31235"},
         "network": {"provider": "custom", "serviceCIDR": "10.55.0.0/16"},
     }
-    controller = start(spec=spec, arguments=("--init-only",))
-    assert controller.process.wait(30) == 0
+    controller = init(spec)
     extension = controller.certificate("server").extensions.get_extension_for_class(x509.SubjectAlternativeName)
     names = {str(n.value) for n in extension.value}
     assert {"ext.example", "a.example", "192.0.2.77", "10.55.0.1", "10.99.0.2", "localhost", "127.0.0.1"} <= names
     assert "agents.example" not in names
 
 
-def test_lives_of_certificates(start: Start) -> None:
+def test_lives_of_certificates(init: Init) -> None:
     """`spec.api.ca` sets how long generated authorities and leaves live."""
     spec = _SPEC | {"api": {"ca": {"expiresAfter": "2400h", "certificatesExpireAfter": "240h"}}}
-    controller = start(spec=spec, arguments=("--init-only",))
-    assert controller.process.wait(30) == 0
+    controller = init(spec)
     lives = {
         n: controller.certificate(n).not_valid_after_utc - controller.certificate(n).not_valid_before_utc
         for n in ("ca", "server")

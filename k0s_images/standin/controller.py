@@ -34,6 +34,7 @@ from k0s_images.standin import (
     service_addons,
     stacks,
     status,
+    users,
     workerconfig,
 )
 from k0s_images.standin.applier import Applier
@@ -85,12 +86,14 @@ class Controller:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._on_signal)
         layout.prepare(self._o.layout)
-        lock = RuntimeLock(self._o.layout)
+        lock = RuntimeLock(self._o.layout, taken=self._o.release.second_instance)
         lock.publish(node_config=dict(self._o.config.document))
         certificates = Certificates(self._o.config, self._o.layout, self._o.release)
         certificates.begin()
         if self._o.init_only:
             certificates.finish()
+            if self._o.config.spec["storage"]["type"] == "kine" and not self._o.release.init_only_ends_with_kine:
+                self._ended.wait()
             lock.withdraw()
             return 0
         try:
@@ -110,7 +113,8 @@ class Controller:
             self._control_plane(certificates)
             self._cluster()
         except _Interrupted:
-            log.info("interrupted while starting")
+            # To k0s an interrupted start is a failed one.
+            raise Fatal("failed to start controller node components: interrupted") from None
 
     def _stop(self) -> None:
         self._tasks.stop.set()
@@ -163,6 +167,10 @@ class Controller:
     def _storage(self) -> None:
         o = self._o
         if o.config.external_etcd is not None:
+            if o.release.always_etcd_folders:
+                owner = users.uid(users.ETCD)
+                layout.directory(o.layout.etcd_data, 0o700, owner=owner)
+                layout.directory(o.layout.etcd_pki, 0o711, owner=owner)
             return
         if o.config.spec["storage"]["type"] == "kine":
             self._undo.append(self._child(programs.kine(o.config, o.layout)).stop)

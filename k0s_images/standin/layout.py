@@ -117,7 +117,8 @@ def _private(path: str, flags: int) -> int:
 class RuntimeLock:
     """The run directory's `k0s.yaml.lock`, held while this k0s runs; released by the kernel when it ends."""
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Layout, *, taken: str) -> None:
+        """Take the lock; `Fatal` with the message `taken` when another process has it."""
         self._layout = layout
         path = layout.runtime_config.with_name("k0s.yaml.lock")
         self._file = open(path, "a", opener=_private)  # noqa: SIM115 - held for the life of the process
@@ -125,7 +126,7 @@ class RuntimeLock:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self._file.close()
-            raise Fatal("failed to initialize k0s: another k0s process is still running") from None
+            raise Fatal(f"failed to initialize runtime config: {taken}") from None
 
     def publish(self, *, node_config: dict[str, Any]) -> None:
         """Write the RuntimeConfig, from which other k0s commands learn where this one lives."""

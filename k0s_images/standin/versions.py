@@ -40,6 +40,12 @@ class Release:
     service_domain_names: bool
     #: worker-config ConfigMaps say `primaryAddressFamily`.
     profiles_say_family: bool
+    #: What a second k0s says that finds the run directory taken.
+    second_instance: str
+    #: `--init-only` comes to an end with kine. Earlier versions wait for a kine that they never start.
+    init_only_ends_with_kine: bool
+    #: The folders of an own etcd are made even where an external one is used.
+    always_etcd_folders: bool
     #: With `authentication-config` among the API server's extra arguments, the default `--anonymous-auth` is left out.
     authentication_config: bool
     #: `spec.images`: name -> (image, version); nested names are dotted.
@@ -70,6 +76,9 @@ _V136 = Release(
     unknown_arguments={},
     service_domain_names=True,
     profiles_say_family=True,
+    second_instance="another k0s process is still running",
+    init_only_ends_with_kine=True,
+    always_etcd_folders=False,
     authentication_config=True,
     images={
         "konnectivity": _quay("apiserver-network-proxy-agent", "v0.36.0-k0s.0"),
@@ -109,6 +118,9 @@ _V135 = Release(
     },
     service_domain_names=False,
     profiles_say_family=False,
+    second_instance="an instance of k0s is already running",
+    init_only_ends_with_kine=False,
+    always_etcd_folders=True,
     authentication_config=False,
     images={
         "konnectivity": _quay("apiserver-network-proxy-agent", "v0.34.0-k0s.2"),

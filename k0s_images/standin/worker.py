@@ -170,7 +170,7 @@ class Worker:
         layout.directory(places.data, 0o755)
         layout.directory(places.run, 0o755)
         layout.directory(places.bin, 0o755)
-        lock = RuntimeLock(places)
+        lock = RuntimeLock(places, taken=self._o.release.second_instance)
         try:
             self._start(lock)
             self._ended.wait()
