@@ -34,6 +34,14 @@ def reachable(t: Tenant) -> bool:
     return t.view.settings.reaches_tenants
 
 
+def asking(t: Tenant) -> bool:
+    """Whether the tenant serves and is being asked for the first time: the answer is a moment away."""
+    return (
+        serving(t) and reachable(t) and in_cluster(t) is not None and not initialized(t)
+        and t.view.finding("tenant-api", "initialized") is None
+    )  # fmt: skip
+
+
 def wanted(t: Tenant) -> list[Wanted]:
     if initialized(t) or not answered(t):
         return []

@@ -7,6 +7,7 @@ config -> etcd -> k0s. Whatever stands in the way stops the writes, never the st
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from hosted_cp.api import checks
@@ -76,12 +77,16 @@ def plan(view: TenantView) -> Plan:
     actions: list[Action] = []
     if in_the_way is None and not problems and not unsupported.blocking(t.spec):
         actions = _finalizer(view) + _settle(t, patched) + _prune(t, patched)
-    return Plan(
+    made = Plan(
         actions=tuple(actions),
         probes=endpoint.probes(t),
         retry_after=_wake(t),
         **reporting.report(t, in_the_way=in_the_way, problems=problems, missing=missing),
     )
+    if endpoint.asking(t) and not t.view.failure and not problems:
+        # A report now would be old when it is written: the answer, good or bad, comes within the probe's deadline.
+        return replace(made, status=None, events=())
+    return made
 
 
 def spec_problems(t: Tenant) -> list[Problem]:

@@ -174,7 +174,7 @@ async def test_a_restart_writes_nothing(admin: ApiClient, user: Access, namespac
             while not again.idle or b"hosted_cp_reconcile_seconds_count" not in again.metrics.text():  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
         counted = spent(audit, namespace, since)
-        assert {verb.split()[0] for verb in counted} == {"list", "watch"}, counted
+        assert {verb.split()[0] for verb in counted} <= {"list", "watch"}, counted
 
 
 class Crash(BaseException):
