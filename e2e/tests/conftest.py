@@ -34,8 +34,10 @@ def stage(lab: Lab) -> Iterator[Stage]:
     operator.deploy(lab, k0s)
     edge = images.archives(only=(images.TOOLBOX, images.konnectivity_agent_name(), images.PAUSE))
     yield Stage(lab=lab, k0s=k0s, older=older, at_the_edge=edge)
-    # Each namespace went with whatever its test had left in it, and nothing may hold it.
-    lab.kubectl("wait", "--for=delete", "namespace", "-l", _LABEL, "--timeout=180s", seconds=190)
+    # What tests have left goes, and nothing holds it.
+    for kind in ("jtr", "kmc"):
+        lab.kubectl("wait", "--for=delete", kind, "--all", "-A", "--timeout=120s", seconds=130)
+    lab.kubectl("delete", "namespace", "-l", _LABEL, "--timeout=180s", seconds=190)
     assert _restarts(lab) == 0, "the operator's container ended during the tests"
 
 
@@ -61,7 +63,8 @@ def _room(stage: Stage, folder: Path) -> Iterator[Room]:
     _open.remove(room)
     for each in room.edges:
         machines.remove(stage.lab, each)
-    stage.lab.kubectl("delete", "namespace", room.namespace, "--wait=false")
+    # Not the namespace: with that, all pods would end at once, and an API server without its store takes long to end.
+    room.kubectl("delete", "jtr,kmc", "--all", "--wait=false")
 
 
 @pytest.hookimpl(wrapper=True)

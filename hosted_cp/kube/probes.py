@@ -17,6 +17,7 @@ from datetime import datetime
 from typing import Generic, TypeVar
 
 from hosted_cp.api import database
+from hosted_cp.kube import postgres
 from hosted_cp.kube.errors import ApiError
 from hosted_cp.kube.resources import NAMESPACE
 from hosted_cp.kube.secret_data import SecretData
@@ -149,38 +150,52 @@ def tenant_api(tenants: TenantClients) -> Asker:
 
 
 def dial(secrets: SecretData) -> Asker:
-    """`dial`: whether something listens. Arguments: `host` and `port`, or `secret` and `key` of a data source (DSN),
-    of which nothing but host and port is ever told."""
+    """`dial`: whether a database is there for us. Arguments: `host` and `port`, or `secret` and `key` of a data source
+    (DSN), of which nothing but host and port is ever told. With the latter a PostgreSQL is also asked whether it takes
+    user and password."""
 
     async def ask(probe: Probe, about: Observed) -> str:
         arguments = dict(probe.arguments)
+        dsn = ""
         if "secret" in arguments:
-            host, port = await _address_in(secrets, about.ref.namespace or "", arguments)
+            dsn, found = await _data_source(secrets, about.ref.namespace or "", arguments)
+            host, port = found.host, found.port
         else:
             host, port = arguments["host"], int(arguments["port"])
         where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         try:
             async with asyncio.timeout(probe.deadline * 0.9):  # so that it is we who say what did not answer
-                _, writer = await asyncio.open_connection(host, port)
+                reader, writer = await asyncio.open_connection(host, port)
+                try:
+                    if dsn and database.read(dsn).kind == "postgres":
+                        await postgres.log_in(reader, writer, postgres.credentials(dsn))
+                finally:
+                    writer.close()
+        except postgres.NotJudgedError:
+            pass
+        except postgres.RefusedError as fault:
+            raise ProbeFailed(f"{where} {fault}: correct Secret {arguments['secret']}, or the database") from None
         except TimeoutError:
             raise ProbeFailed(f"{where} does not answer") from None
         except OSError as fault:
             raise ProbeFailed(f"{where} does not answer: {fault.strerror or type(fault).__name__}") from None
-        writer.close()
         return f"{where} accepts connections"
 
     return ask
 
 
-async def _address_in(secrets: SecretData, namespace: str, arguments: Mapping[str, str]) -> tuple[str, int]:
+async def _data_source(
+    secrets: SecretData, namespace: str, arguments: Mapping[str, str]
+) -> tuple[str, database.DatabaseFacts]:
     name, key = arguments["secret"], arguments.get("key", database.DSN_KEY)
     data = await secrets.read(namespace, name)
     if key not in data:
         raise ProbeFailed(f"Secret {namespace}/{name} has no key {key}")
     try:
-        facts = database.read(data[key].decode())
+        dsn = data[key].decode()
+        facts = database.read(dsn)
     except (database.DataSourceError, UnicodeDecodeError):
         raise ProbeFailed(f"{key} in Secret {namespace}/{name} is no data source that kine understands") from None
     if not facts.host:
         raise ProbeFailed(f"{key} in Secret {namespace}/{name} names no host")
-    return facts.host, facts.port
+    return dsn, facts
