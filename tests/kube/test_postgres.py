@@ -65,7 +65,7 @@ async def attempt(serve: Serve, who: Credentials = WHO) -> bytes:
             heard.extend(data)
             feed(data)
 
-        reader.feed_data = listening  # type: ignore[method-assign]
+        reader.feed_data = listening  # type: ignore[method-assign,assignment]
         try:
             await serve(reader, writer)
         finally:
