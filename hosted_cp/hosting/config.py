@@ -61,6 +61,10 @@ def hosted(t: Tenant) -> Hosted:
 
 def recipe(t: Tenant) -> ConfigRecipe:
     """The k0s config of this tenant; its DSN, if any, is filled in when it is fulfilled."""
+    return t.once("k0s config", _recipe)
+
+
+def _recipe(t: Tenant) -> ConfigRecipe:
     kine = _kine(t)
     secret = dsn_secret(t)
     return ConfigRecipe(
@@ -72,10 +76,15 @@ def recipe(t: Tenant) -> ConfigRecipe:
 
 def digest(t: Tenant) -> str:
     """Changes when the controllers have to be started anew because of their config."""
-    return recipe(t).digest()
+    return t.once("k0s config digest", lambda t: recipe(t).digest())
 
 
 def wanted(t: Tenant) -> list[Wanted]:
+    """The config Secret, once everything that stands in it is known."""
+    return t.once("k0s config Secret", _wanted)
+
+
+def _wanted(t: Tenant) -> list[Wanted]:
     # With an authority that it cannot use, k0s would silently make one of its own.
     unusable = [purpose for purpose in authorities.purposes(t) if not authorities.usable(t, purpose)]
     # Without the Service's address (somebody deleted it) the certificates would lose a name, and get it back.

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 from hosted_cp.api.cluster import ClusterSpec
 from hosted_cp.api.problems import Problem
@@ -21,6 +21,8 @@ from hosted_cp.hosting.names import DECISIONS, TENANT_UID, Names, object_labels
 from hosted_cp.hosting.view import TenantView
 from hosted_cp.k0s import versions
 from hosted_cp.planning.observed import Observed
+
+T = TypeVar("T")
 
 #: Ports of the containers; what is published may differ (node ports, `service.apiPort`).
 API_PORT = 6443
@@ -91,6 +93,14 @@ class Tenant:
     #: Wishes that were refused without harm to what runs (a downgrade), and sources that drifted.
     refused: tuple[Problem, ...] = ()
     drifted: tuple[Problem, ...] = ()
+    _derived: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def once(self, name: str, derive: Callable[[Tenant], T]) -> T:
+        """What several modules need and is costly to derive from a tenant, derived once and kept under this name."""
+        if name not in self._derived:
+            self._derived[name] = derive(self)
+        found: T = self._derived[name]
+        return found
 
     @property
     def name(self) -> str:

@@ -109,6 +109,8 @@ class Caches:
         resource = resource_for(ref)
         watched = self._watched.get(resource)
         try:
+            if (known := self._told_already(answer, resource)) is not None:
+                return known
             seen = observe(answer.raw, resource=resource, metadata_only=watched is not None and watched.metadata_only)
         except Unreadable:
             log.warning("the answer to a write of %s cannot be read", ref)
@@ -116,6 +118,20 @@ class Caches:
         if watched is not None:
             self.tell(self.stores[resource].offer(seen, by=by, fed=True))
         return seen
+
+    def _told_already(self, answer: Answer, resource: Resource) -> Observed | None:
+        """What the watch has told of exactly this version: it often overtakes the answer. Raises `Unreadable`.
+
+        Not for what is being deleted: the answer to the patch that takes the last finalizer away has no finalizer, but
+        still the version from before.
+        """
+        if resource not in self.stores:
+            return None
+        seen = glimpse(answer.raw)
+        known = self.stores[resource].get(seen.namespace, seen.name)
+        if known is None or known.deleting or (known.uid, known.resource_version) != (seen.uid, seen.resource_version):
+            return None
+        return known
 
     def forget(self, ref: Ref, *, uid: str, by: object = None) -> None:
         """An object of ours with this UID has ended, as the answer to our delete (or a 404) said."""

@@ -25,6 +25,7 @@ import orjson
 
 from hosted_cp.planning import quantity
 from hosted_cp.planning.actions import HASH_ANNOTATION, Action, Apply, Create, Object, PatchMetadata, Target
+from hosted_cp.planning.memo import Memo
 from hosted_cp.planning.merge import NOTHING_SPECIAL, Shape, item_key, shape_of
 from hosted_cp.planning.observed import Observed
 from hosted_cp.planning.recipes import Recipe
@@ -60,6 +61,11 @@ _FILLED_BY_SERVER = frozenset(
 _EMPTY_MATTERS = frozenset({"storageClassName", "volumeAttributesClassName"})
 
 
+#: Of a thousand tenants, each with five plain objects. (An entry takes some 200 bytes.)
+_HASHES: Memo[str] = Memo(most=8_000)
+_DIFFERENCES: Memo[str | None] = Memo(most=8_000)
+
+
 class NotOurs(Exception):
     """`settle` was asked to write an object that belongs to somebody else: the caller must report it instead."""
 
@@ -73,6 +79,12 @@ def desired_hash(body: Object, recipe: Recipe | None = None) -> str:
     Not covered are status, the hash itself, and what is frozen once the object exists. With a recipe it covers what
     makes the *content* (recipe, type, name) and no labels or owners: those change without remaking the content.
     """
+    if recipe is not None:
+        return _desired_hash(body, recipe)
+    return _HASHES.get(_spelled(body), answer=lambda: _desired_hash(body, None))
+
+
+def _desired_hash(body: Object, recipe: Recipe | None) -> str:
     wanted: dict[str, Any] = {key: value for key, value in body.items() if key not in ("status", "metadata", "spec")}
     metadata = body["metadata"]
     if recipe is not None:
@@ -107,6 +119,11 @@ def stamped(body: Object, recipe: Recipe | None = None) -> dict[str, Any]:
 def recipe_differs(wanted: Object, recipe: Recipe, seen: Observed) -> bool:
     """Whether the content of this Secret was made by another recipe than the one we want now."""
     return seen.annotations.get(HASH_ANNOTATION) != desired_hash(wanted, recipe)
+
+
+def _spelled(body: Object) -> bytes:
+    """The body as it is spelled: equal only for what is the same in every letter."""
+    return orjson.dumps(body, option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS, default=_plain)
 
 
 def _plain(value: object) -> object:
@@ -163,6 +180,12 @@ def first_difference(wanted: Object, seen: Observed) -> str | None:
     """
     if seen.annotations.get(HASH_ANNOTATION) != desired_hash(wanted):
         return "the desired hash"
+    if not seen.raw:
+        return _first_missing(wanted, seen)
+    return _DIFFERENCES.get(_spelled(wanted), seen.raw, answer=lambda: _first_missing(wanted, seen))
+
+
+def _first_missing(wanted: Object, seen: Observed) -> str | None:
     live = seen.body if seen.raw else {**_metadata_of(seen), "apiVersion": wanted["apiVersion"], "kind": wanted["kind"]}
     frozen = _FROZEN.get((wanted["apiVersion"], wanted["kind"]), ())
     shape = shape_of(wanted)
