@@ -25,22 +25,23 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("part", nargs="?", choices=("all", "lab", "scale"), default="all")
     parser.add_argument("--tenants", default="1,100", help="scale: numbers of tenants (default: %(default)s)")
     parser.add_argument("--idle", type=float, default=60.0, help="scale: idle seconds (default: %(default)s)")
+    parser.add_argument("--profile", action="store_true", help="scale: run the operator under cProfile (slower)")
     chosen = parser.parse_args(arguments)
     os.environ.pop("KUBECONFIG", None)
     OUT.mkdir(parents=True, exist_ok=True)
     try:
         if chosen.part in ("all", "scale"):
-            _scale([int(each) for each in chosen.tenants.split(",")], idle=chosen.idle)
+            _scale([int(each) for each in chosen.tenants.split(",")], idle=chosen.idle, profile=chosen.profile)
     except (LabError, BuildError) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
     return 0
 
 
-def _scale(sizes: Sequence[int], *, idle: float) -> None:
+def _scale(sizes: Sequence[int], *, idle: float, profile: bool) -> None:
     outcomes = []
     for size in sizes:
-        outcome = scale.measure(size, idle=idle)
+        outcome = scale.measure(size, idle=idle, profile=OUT / f"operator-{size}.prof" if profile else None)
         outcomes.append(outcome)
         print(f"\n{size} tenant(s); pods played by {outcome.played}\n")
         print(figures_table(outcome.figures), "\n")

@@ -35,7 +35,7 @@ from e2e.operator import ROOT
 from hosted_cp.kube.client import ApiClient
 from hosted_cp.kube.credentials import certificate_credentials
 from hosted_cp.kube.errors import ApiError
-from hosted_cp.kube.resources import CLUSTER, SECRET, STATEFUL_SET, Resource
+from hosted_cp.kube.resources import CLUSTER, PERSISTENT_VOLUME_CLAIM, POD, SECRET, STATEFUL_SET, Resource
 from k0s_images.cache import say
 from k0s_images.golang import components
 from tests.component.apiserver import CONTROLLERS, Access, Server, running
@@ -76,8 +76,9 @@ class Outcome:
         return {**asdict(self), "figures": [each.printed() for each in self.figures]}
 
 
-def measure(tenants: int, *, idle: float) -> Outcome:
+def measure(tenants: int, *, idle: float, profile: Path | None = None) -> Outcome:
     """Start everything afresh, measure with so many tenants, and leave nothing. `idle`: seconds to watch it do nothing.
+    `profile`: where the profile of the operator that creates the tenants goes.
 
     `LabError` if tenants do not become what they should.
     """
@@ -91,7 +92,7 @@ def measure(tenants: int, *, idle: float) -> Outcome:
         if faithful:
             stack.enter_context(StandInKubelet(server))
         operator_access = _prepare(server)
-        return asyncio.run(_measure(server, operator_access, tenants, faithful=faithful, idle=idle))
+        return asyncio.run(_measure(server, operator_access, tenants, faithful=faithful, idle=idle, profile=profile))
 
 
 def _prepare(server: Server) -> Access:
@@ -126,7 +127,9 @@ def _changed(value: str) -> dict[str, Any]:
     return {"spec": {"k0sConfig": {"apiVersion": "k0s.k0sproject.io/v1beta1", "kind": "ClusterConfig", "spec": config}}}
 
 
-async def _measure(server: Server, access: Access, tenants: int, *, faithful: bool, idle: float) -> Outcome:
+async def _measure(
+    server: Server, access: Access, tenants: int, *, faithful: bool, idle: float, profile: Path | None
+) -> Outcome:
     admin = certificate_credentials(
         server=server.url, ca=server.admin.ca, certificate=server.admin.pair.certificate, key=server.admin.pair.key
     )
@@ -136,7 +139,7 @@ async def _measure(server: Server, access: Access, tenants: int, *, faithful: bo
         if not faithful:
             background(play(client, NAMESPACE, node=NODE))
         bench = _Bench(server=server, client=client, tenants=tenants, background=background, budgets=budgets(tenants))
-        operator = process.start(kubeconfig, log)
+        operator = process.start(kubeconfig, log, profile=profile)
         try:
             created = await bench.create(operator)
             await bench.idle(operator, idle)
@@ -373,7 +376,7 @@ class _Bench:
         """Watch until something has been true of each tenant."""
         missing = set(self.names)
         with suppress(TimeoutError):
-            async with asyncio.timeout(60 + self.tenants / 2):
+            async with asyncio.timeout(120 + self.tenants):
                 while missing:
                     events = self.client.watch(CLUSTER, NAMESPACE, since="0", timeout=600)
                     with suppress(ApiError):
@@ -385,7 +388,11 @@ class _Bench:
                                         return
         name = min(missing)
         body = await self.client.get(CLUSTER, NAMESPACE, name)
-        raise LabError(f"{len(missing)} tenants, one of them {name}: {failure}\n{yaml.safe_dump(body['status'])}")
+        shown = {"cluster": body["status"]}
+        for resource in (STATEFUL_SET, POD, PERSISTENT_VOLUME_CLAIM):
+            for each in await self.client.list(resource, NAMESPACE, labels=f"cluster={name}"):
+                shown[f"{each['kind']} {each['metadata']['name']}"] = each.get("status")
+        raise LabError(f"{len(missing)} tenants, one of them {name}: {failure}\n{yaml.safe_dump(shown)}")
 
     async def _settled(self, *, since: int) -> list[Request]:
         """Wait until the operator has written nothing for a while; its requests since then, without those that hold up
