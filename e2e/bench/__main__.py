@@ -10,11 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from e2e.bench import scale
-from e2e.bench.figures import figures_table, number, table
+from e2e.bench import first_call, picture, scale
+from e2e.bench.figures import figures_table, medians, number, steps, table
+from e2e.bench.moments import FIRST_CALL
 from e2e.lab.network import LabError
 from e2e.operator import ROOT
 from k0s_images.cache import BuildError, say
+from tests.component.apiserver import KubectlError, StartError
 
 OUT = ROOT / "out" / "bench"
 
@@ -23,19 +25,48 @@ def main(arguments: Sequence[str]) -> int:
     """Run what is asked for. Returns 1 if something could not be measured; a budget that is broken is no failure."""
     parser = argparse.ArgumentParser(prog="python -m e2e.bench", description=__doc__)
     parser.add_argument("part", nargs="?", choices=("all", "lab", "scale"), default="all")
-    parser.add_argument("--tenants", default="1,100", help="scale: numbers of tenants (default: %(default)s)")
+    parser.add_argument("--runs", type=int, default=3, help="lab: starts of each kind (default: %(default)s)")
+    parser.add_argument("--keep", action="store_true", help="lab: leave it up, for the next time")
+    parser.add_argument("--tenants", type=_sizes, default="1,100", help="scale: how many (default: %(default)s)")
     parser.add_argument("--idle", type=float, default=60.0, help="scale: idle seconds (default: %(default)s)")
     parser.add_argument("--profile", action="store_true", help="scale: run the operator under cProfile (slower)")
     chosen = parser.parse_args(arguments)
     os.environ.pop("KUBECONFIG", None)
     OUT.mkdir(parents=True, exist_ok=True)
     try:
+        if chosen.part in ("all", "lab"):
+            _lab(chosen.runs, keep=chosen.keep)
         if chosen.part in ("all", "scale"):
-            _scale([int(each) for each in chosen.tenants.split(",")], idle=chosen.idle, profile=chosen.profile)
-    except (LabError, BuildError) as error:
+            _scale(chosen.tenants, idle=chosen.idle, profile=chosen.profile)
+    except (LabError, BuildError, KubectlError, StartError) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _sizes(text: str) -> list[int]:
+    sizes = [int(each) for each in text.split(",")]
+    if min(sizes) < 1:
+        raise argparse.ArgumentTypeError("at least one tenant")
+    return sizes
+
+
+def _lab(runs: int, *, keep: bool) -> None:
+    outcome = first_call.measure(runs, keep=keep)
+    ways = {"operator": medians(outcome.operated), "by hand": medians(outcome.by_hand)}
+    print(f"\nOne tenant (etcd, node ports) with {outcome.k0s}; medians of {runs} runs\n")
+    rows = [
+        (name, f"{at:.2f} s", f"+{took:.2f}", f"{ways['by hand'][name]:.2f} s" if name in ways["by hand"] else "", "")
+        for name, at, took in steps(ways["operator"])
+    ]
+    print(table(("seconds after kubectl apply", "operator", "step", "by hand", ""), rows), "\n")
+    for name, each in (("operator", outcome.operated), ("by hand", outcome.by_hand)):
+        calls = ", ".join(f"{run[FIRST_CALL]:.2f}" for run in each)
+        print(f"first call of each run, {name}: {calls} s")
+    print(f"\n{figures_table(outcome.figures)}\n")
+    _write(OUT / "lab.json", outcome.printed())
+    picture.phases(OUT / "lab.png", ways)
+    say(f"written: {OUT.relative_to(ROOT) / 'lab.png'}")
 
 
 def _scale(sizes: Sequence[int], *, idle: float, profile: bool) -> None:
@@ -55,6 +86,12 @@ def _scale(sizes: Sequence[int], *, idle: float, profile: bool) -> None:
         rows = [(name, *(number(each.get(name, 0)) for each in counted), "") for name in names]
         total = ("all", *(number(sum(each.values())) for each in counted), "")
         print(f"{table((title, *heads, ''), [*rows, total])}\n")
+    curves = {}
+    for each in outcomes:
+        curves[f"{each.tenants}: etcd"] = each.etcd_seconds
+        curves[f"{each.tenants}: controllers"] = each.controller_seconds
+    picture.waits(OUT / "scale.png", curves)
+    say(f"written: {OUT.relative_to(ROOT) / 'scale.png'}")
 
 
 def _write(file: Path, content: Any) -> None:

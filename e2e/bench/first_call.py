@@ -23,7 +23,7 @@ from typing import Any
 from e2e import operator, tenants
 from e2e.bench import moments as phases
 from e2e.bench.figures import Figure, medians
-from e2e.bench.moments import Seen, bare, moments, restarts
+from e2e.bench.moments import FIRST_CALL, Seen, bare, moments, restarts
 from e2e.lab import client, cluster
 from e2e.lab.cluster import Lab
 from e2e.lab.network import LabError
@@ -64,7 +64,7 @@ class Outcome:
     def figures(self) -> tuple[Figure, ...]:
         """Medians, and how the two ways compare."""
         ours, hand = medians(self.operated), medians(self.by_hand)
-        first, by_hand = ours[phases.FIRST_CALL], hand[phases.FIRST_CALL]
+        first, by_hand = ours[FIRST_CALL], hand[FIRST_CALL]
         return (
             Figure(what="first call with the operator", value=first, unit="s"),
             Figure(what="first call by hand", value=by_hand, unit="s"),
@@ -138,11 +138,11 @@ def _with_operator(lab: Lab, k0s: K0sImage) -> tuple[list[Seen], dict[str, float
             },
         }
     )
-    return _timed(lab, [manifest], wanted=(phases.FIRST_CALL, phases.JOINABLE, phases.READY, phases.AVAILABLE))
+    return _timed(lab, [manifest], wanted=(FIRST_CALL, phases.JOINABLE, phases.READY, phases.AVAILABLE))
 
 
 def _by_hand(lab: Lab, objects: list[dict[str, Any]]) -> tuple[list[Seen], dict[str, float]]:
-    return _timed(lab, objects, wanted=(phases.FIRST_CALL, phases.JOINABLE, phases.READY))
+    return _timed(lab, objects, wanted=(FIRST_CALL, phases.JOINABLE, phases.READY))
 
 
 def _as_first_seen(seen: list[Seen]) -> list[dict[str, Any]]:
@@ -270,7 +270,7 @@ class _Watching:
                 time.sleep(_ATTEMPT)  # nothing can be watched yet
             else:
                 break
-        self._note(phases.FIRST_CALL)
+        self._note(FIRST_CALL)
         path = "/api/v1/namespaces/kube-system/configmaps"
         while not self._over.is_set():
             try:

@@ -390,8 +390,8 @@ class _Bench:
         body = await self.client.get(CLUSTER, NAMESPACE, name)
         shown = {"cluster": body["status"]}
         for resource in (STATEFUL_SET, POD, PERSISTENT_VOLUME_CLAIM):
-            for each in await self.client.list(resource, NAMESPACE, labels=f"cluster={name}"):
-                shown[f"{each['kind']} {each['metadata']['name']}"] = each.get("status")
+            for found in await self.client.list(resource, NAMESPACE, labels=f"cluster={name}"):
+                shown[f"{found['kind']} {found['metadata']['name']}"] = found.get("status")
         raise LabError(f"{len(missing)} tenants, one of them {name}: {failure}\n{yaml.safe_dump(shown)}")
 
     async def _settled(self, *, since: int) -> list[Request]:
