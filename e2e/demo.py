@@ -151,11 +151,7 @@ def minor_of(k0s: K0sImage) -> str:
 
 def worker_program(k0s: K0sImage) -> Path:
     """The `k0s` for a machine at the edge that fits the image of the controllers."""
-    if k0s.kind == "given":
-        binary = given_binary()
-        assert binary is not None
-        return binary
-    return launcher(minor_of(k0s))
+    return k0s.binary or launcher(minor_of(k0s))
 
 
 def _how_to_go_on(lab: Lab, kubeconfig: Path) -> str:

@@ -35,6 +35,8 @@ class K0sImage:
     repository: str
     tag: str
     kind: Literal["given", "official", "stand-in"]
+    #: The k0s that was given, for machines that are to run the same.
+    binary: Path | None = None
     #: A docker archive that holds the image under `name`, for a container runtime that cannot pull.
     archive: Path
     says: str
@@ -74,7 +76,7 @@ def choose(
     tag = catalogue.tag_of(wanted)
     if binary and is_given == wanted:
         return K0sImage(
-            repository=f"{images.DOMAIN}/k0s", tag=tag, kind="given", archive=given(binary),
+            repository=f"{images.DOMAIN}/k0s", tag=tag, kind="given", archive=given(binary), binary=binary,
             says=f"k0s {wanted}: the binary {binary}, given by K0S_BINARY",
         )  # fmt: skip
     try:

@@ -42,14 +42,9 @@ class Stage:
 
 
 def both_minors() -> tuple[K0sImage, K0sImage]:
-    """The k0s of this run, and an older one: K0S_BINARY and K0S_BINARY_OLD where given.
-
-    `LabError` if only the first is given: an upgrade from the stand-in to k0s would say nothing about either.
-    """
+    """The k0s of this run, and an older one: K0S_BINARY and K0S_BINARY_OLD where given, else what can be had."""
     newer = choose(binary=given_binary())
     given = given_binary("K0S_BINARY_OLD")
-    if newer.kind == "given" and given is None:
-        raise LabError("K0S_BINARY is set: set K0S_BINARY_OLD to a k0s of the minor below, for the test of upgrades")
     older = (
         choose(binary=given) if given else choose(next(each for each in images.STAND_INS if each != version_of(newer)))
     )
@@ -61,9 +56,9 @@ def version_of(k0s: K0sImage) -> str:
     return k0s.tag.replace("-k0s.", "+k0s.")
 
 
-def worker_program(k0s: K0sImage) -> Path:
-    """The `k0s` of an edge machine that fits the image."""
-    return demo.worker_program(k0s)
+def runs(k0s: K0sImage, *, version: str = "") -> dict[str, Any]:
+    """The fields of a spec that choose this k0s."""
+    return {"image": k0s.repository, "version": version or version_of(k0s)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,7 +175,7 @@ class Room:
         file.touch(mode=0o600)
         file.write_bytes(token)
         edge.add_images(self.stage.at_the_edge)
-        edge.run_worker(worker_program(chosen), file, minor=demo.minor_of(chosen))
+        edge.run_worker(demo.worker_program(chosen), file, minor=demo.minor_of(chosen))
 
 
 def is_available(body: Mapping[str, Any]) -> bool:

@@ -9,7 +9,7 @@ import pytest
 
 from e2e import demo, tenants
 from e2e.tenants import Tenant, conditions
-from e2e.tests.room import Room, hello_says, node_ready, run_hello, version_of
+from e2e.tests.room import Room, hello_says, node_ready, run_hello, runs, version_of
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
@@ -26,7 +26,7 @@ def _server_version(tenant: Tenant) -> str:
 
 def test_a_minor_upgrade_with_a_worker_that_stays_ready(room: Room) -> None:
     older, newer = room.stage.older, room.stage.k0s
-    room.create("grows", version=version_of(older))
+    room.create("grows", **runs(older))
     tenant = room.available("grows")
     assert version_of(older).startswith(_server_version(tenant).partition("+")[0])
     edge = room.edge("grows")
@@ -37,7 +37,7 @@ def test_a_minor_upgrade_with_a_worker_that_stays_ready(room: Room) -> None:
 
     room.patch("cluster/grows", {"spec": {"version": "v1.99.0+k0s.0"}})
     assert "v1.99.0" in room.cause("grows", "SpecInvalid", of="SpecAccepted")
-    room.patch("cluster/grows", {"spec": {"version": version_of(newer)}})
+    room.patch("cluster/grows", {"spec": runs(newer)})
     room.rolled_out("grows")
     assert version_of(newer).startswith(_server_version(tenant).partition("+")[0])
 
@@ -68,11 +68,11 @@ def test_a_skipped_minor_is_refused_and_the_tenant_goes_on(room: Room) -> None:
     older, newer = room.stage.older, room.stage.k0s
     oldest = f"v1.{int(demo.minor_of(older).split('.')[1]) - 1}.99+k0s.0"
     room.lab.tag_image(older.name, f"{older.repository}:{oldest.replace('+', '-')}")
-    room.create("jumps", version=oldest)
+    room.create("jumps", **runs(older, version=oldest))
     tenant = room.available("jumps")
     pod = room.get("pod/kmc-jumps-0")["metadata"]["uid"]
 
-    room.patch("cluster/jumps", {"spec": {"version": version_of(newer)}})
+    room.patch("cluster/jumps", {"spec": runs(older, version=version_of(newer))})
     said = room.cause("jumps", "ChangeRefused", of="ControlPlaneUpToDate")
     assert "cannot skip minors" in said
     assert f"upgrade to a {demo.minor_of(older)} first" in said
