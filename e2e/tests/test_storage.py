@@ -66,7 +66,8 @@ def _postgres() -> list[dict[str, Any]]:
                 "terminationGracePeriodSeconds": 10,
                 "containers": [{
                     "name": "postgres", "image": images.POSTGRES, "imagePullPolicy": "IfNotPresent",
-                    "env": [{"name": "POSTGRES_PASSWORD",
+                    "env": [{"name": "POSTGRES_DB", "value": "kine"},
+                            {"name": "POSTGRES_PASSWORD",
                              "valueFrom": {"secretKeyRef": {"name": "postgres", "key": "password"}}}],
                     "readinessProbe": {"tcpSocket": {"port": 5432}, "periodSeconds": 1},
                     "volumeMounts": [{"name": "data", "mountPath": "/var/lib/postgresql/data"}],

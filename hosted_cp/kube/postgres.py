@@ -1,6 +1,6 @@
-"""Whether a PostgreSQL would let a tenant in: the first words of its protocol, up to the answer to the password.
+"""Whether a PostgreSQL would let a tenant in: the first words of its protocol, until it is ready for a query.
 
-A database that refuses the password keeps a control plane from starting for as long as k0s tries, which is for minutes,
+A database that refuses the password, or does not exist, keeps a control plane from starting for as long as k0s tries, which is for minutes,
 and all that time the pod looks as if it was starting. So the operator asks for itself. Nothing is queried, and a
 password is only proved (SCRAM), never sent: a server that asks for the password itself is not judged. What is told is
 ours, by the server's error code; its own words could quote what stands in a Secret.
@@ -32,6 +32,7 @@ _LONGEST = 65536
 _REFUSALS = {
     "28P01": "refuses user and password",
     "28000": "refuses the user, or connections from this network",
+    "3D000": "does not have the database that is named",
     "53300": "has no connection left",
     "57P03": "is starting or stopping",
 }
@@ -72,7 +73,7 @@ def credentials(dsn: str) -> Credentials:
 
 
 async def log_in(reader: StreamReader, writer: StreamWriter, who: Credentials) -> None:
-    """Log in over a fresh connection, as far as the password. Raises RefusedError, NotJudgedError, OSError."""
+    """Log in over a fresh connection. Raises RefusedError, NotJudgedError, OSError."""
     try:
         if who.tls != "disable":
             await _start_tls(reader, writer, who.tls)
@@ -104,11 +105,11 @@ async def _authenticate(reader: StreamReader, writer: StreamWriter, password: st
         kind, body = await _message(reader)
         if kind == b"E":
             raise _refusal(body)
+        if kind == b"Z":
+            return
         if kind != b"R":
             continue
         (code,) = struct.unpack_from("!i", body)
-        if code == 0:
-            return
         if code == 10 and _MECHANISM.encode() in body[4:].split(b"\0"):
             answer = f"n,,{first}".encode()
             _send(writer, b"p", _MECHANISM.encode() + b"\0" + struct.pack("!i", len(answer)) + answer)
@@ -118,7 +119,7 @@ async def _authenticate(reader: StreamReader, writer: StreamWriter, password: st
                 raise NotJudgedError("it answers somebody else's question")
             final = await asyncio.to_thread(scram_answer, password, first=first, challenge=challenge)
             _send(writer, b"p", final.encode())
-        elif code != 12:
+        elif code not in (0, 12):
             raise NotJudgedError("it asks for a proof that is not given here")
 
 
@@ -143,11 +144,9 @@ def _mac(key: bytes, message: bytes) -> bytes:
     return hmac.new(key, message, hashlib.sha256).digest()
 
 
-def _refusal(body: bytes) -> Exception:
+def _refusal(body: bytes) -> RefusedError:
     fields = {part[:1]: part[1:].decode(errors="replace") for part in body.split(b"\0") if part}
     state = fields.get(b"C", "")
-    if state.startswith("3D"):
-        return NotJudgedError("there is no such database yet, and kine makes one")
     return RefusedError(_REFUSALS.get(state, f"refuses us with SQLSTATE {state[:5] or 'unknown'}"))
 
 
