@@ -1,8 +1,7 @@
 """Whether a PostgreSQL would let a tenant in: the first words of its protocol, until it is ready for a query.
 
-A database that refuses the password, or does not exist, keeps a control plane from starting for as long as k0s tries,
-which is for minutes, and all that time the pod looks as if it was starting. So the operator asks for itself. Nothing is
-queried, and a password is only proved (SCRAM), never sent: a server that asks for the password itself is not judged.
+A database that refuses the password keeps a control plane from starting for as long as k0s tries, which is for minutes,
+and all that time the pod looks as if it was starting. So the operator asks for itself. Nothing is queried, and a password is only proved (SCRAM), never sent: a server that asks for the password itself is not judged.
 What is told is ours, by the server's error code; its own words could quote what stands in a Secret.
 
 Sources: PostgreSQL's documentation, "Frontend/Backend Protocol"; RFC 5802 and RFC 7677.
@@ -32,7 +31,6 @@ _LONGEST = 65536
 _REFUSALS = {
     "28P01": "refuses user and password",
     "28000": "refuses the user, or connections from this network",
-    "3D000": "does not have the database that is named",
     "53300": "has no connection left",
     "57P03": "is starting or stopping",
 }
@@ -147,6 +145,8 @@ def _mac(key: bytes, message: bytes) -> bytes:
 def _refusal(body: bytes) -> RefusedError:
     fields = {part[:1]: part[1:].decode(errors="replace") for part in body.split(b"\0") if part}
     state = fields.get(b"C", "")
+    if state == "3D000":
+        raise NotJudgedError("kine makes the database that is named when it starts, if the user may")
     return RefusedError(_REFUSALS.get(state, f"refuses us with SQLSTATE {state[:5] or 'unknown'}"))
 
 
