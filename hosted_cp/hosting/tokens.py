@@ -144,14 +144,8 @@ def _waits(view: TokenView) -> Cause | None:
         )
     if (role := tokens.role_problem(view.spec.role)) is not None:
         return of_problems("RoleNotSupported", [role])
-    if view.cluster is None:
-        return Cause(
-            reason="ClusterNotFound",
-            message=f"Cluster {name} does not exist in namespace {view.owner.ref.namespace}; create it, or name another"
-            " in spec.clusterName",
-        )
-    if view.cluster.deleting:
-        return Cause(reason="ClusterDeleting", message=f"Cluster {name} is being deleted; there is nothing to join")
+    if (gone := _no_cluster(view)) is not None:
+        return gone
     if not view.reaches_tenants:
         return Cause(
             reason="TenantNotReachable",
@@ -166,6 +160,21 @@ def _waits(view: TokenView) -> Cause | None:
     return None
 
 
+def _no_cluster(view: TokenView) -> Cause | None:
+    """The tenant is not there, or not for long; a token for it is good for nothing."""
+    assert view.spec is not None
+    name = view.spec.cluster_name
+    if view.cluster is None:
+        return Cause(
+            reason="ClusterNotFound",
+            message=f"Cluster {name} does not exist in namespace {view.owner.ref.namespace}; create it, or create a"
+            " JoinTokenRequest for another",
+        )
+    if view.cluster.deleting:
+        return Cause(reason="ClusterDeleting", message=f"Cluster {name} is being deleted; there is nothing to join")
+    return None
+
+
 def _kept(view: TokenView, spec: JoinTokenRequestSpec) -> Plan:
     """The token exists: keep its labels, say how long it can be used, and wake when it ends."""
     secret = _ours(view)
@@ -173,9 +182,9 @@ def _kept(view: TokenView, spec: JoinTokenRequestSpec) -> Plan:
     actions = _finalizer(view)
     # Every token ends: one that no longer says when is taken for as young as its request allows.
     expires = _expires(view) or view.now.replace(microsecond=0) + spec.life
-    gone = _expired(view)
-    if gone is not None:
-        return Plan(actions=tuple(actions), **_report(view, gone))
+    useless = _expired(view) or _no_cluster(view)
+    if useless is not None:
+        return Plan(actions=tuple(actions), **_report(view, useless))
     if secret.secret is not None and tokens.TOKEN_KEY not in secret.secret.digests and not secret.deleting:
         # Somebody took the token out. It is nowhere else, so it is made anew.
         spoilt = Cause(reason="Minting", message="the token is made anew", starting=True)

@@ -170,6 +170,15 @@ def test_a_cluster_that_is_being_deleted() -> None:
     assert why(world).startswith("False ClusterDeleting")
 
 
+def test_a_token_whose_cluster_goes_is_said_to_be_useless() -> None:
+    world = ask(running())
+    work(world)
+    assert why(world).startswith("True")
+    world.deletes()
+    work(world)
+    assert why(world).startswith("False ClusterDeleting")
+
+
 def test_an_operator_outside_the_cluster_says_so() -> None:
     world = ask(running())
     world.settings = dataclasses.replace(world.settings, reaches_tenants=False)
