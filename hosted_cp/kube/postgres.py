@@ -1,8 +1,9 @@
 """Whether a PostgreSQL would let a tenant in: the first words of its protocol, until it is ready for a query.
 
 A database that refuses the password keeps a control plane from starting for as long as k0s tries, which is for minutes,
-and all that time the pod looks as if it was starting. So the operator asks for itself. Nothing is queried, and a password is only proved (SCRAM), never sent: a server that asks for the password itself is not judged.
-What is told is ours, by the server's error code; its own words could quote what stands in a Secret.
+and all that time the pod looks as if it was starting. So the operator asks for itself. Nothing is queried, and a
+password is only proved (SCRAM), never sent: a server that asks for the password itself is not judged. What is told is
+ours, by the server's error code; its own words could quote what stands in a Secret.
 
 Sources: PostgreSQL's documentation, "Frontend/Backend Protocol"; RFC 5802 and RFC 7677.
 """
