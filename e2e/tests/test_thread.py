@@ -155,4 +155,5 @@ def test_the_demo_runs_and_runs_again(stage: Stage) -> None:
             assert "edge-1" in said
     finally:
         stage.lab.kubectl("delete", "jtr/demo-worker", "kmc/demo", "--ignore-not-found", "--timeout=60s", seconds=70)
+        stage.lab.kubectl("delete", "pvc", "--all", "--timeout=60s", seconds=70)
         edge.remove(stage.lab, "edge-1")
