@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from hosted_cp.hosting.names import ADOPT, TENANT_UID
+from hosted_cp.hosting.names import ADOPT, K0SMOTRON_HASH, TENANT_UID
 from hosted_cp.planning.actions import Create, Delete, PatchMetadata, Ref
 from hosted_cp.planning.conditions import parse_rfc3339
 from tests.hosting import pretend_pods
@@ -182,6 +182,17 @@ def test_either_mark_is_enough(left: str) -> None:
     assert world.plan().actions == ()
     world.reconcile()
     assert world.why.startswith("TakeOverRequired")
+
+
+def test_a_mark_of_k0smotron_on_what_we_made_takes_nothing_from_us() -> None:
+    """Both operators in one cluster: what carries our mark stays ours, or anybody could stop us by an annotation."""
+    world = running()
+    marked = ref("StatefulSet", "kmc-demo", "apps/v1")
+    world.server.edit(marked, lambda body: body["metadata"]["annotations"].update({K0SMOTRON_HASH: "77f"}))
+    world.changes(replicas=2)
+    world.settle()
+    assert world.available
+    assert world.body("StatefulSet", "kmc-demo")["spec"]["replicas"] == 2
 
 
 def test_the_end_of_a_tenant_of_k0smotron_is_k0smotron_s() -> None:
