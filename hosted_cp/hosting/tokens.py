@@ -151,7 +151,8 @@ def _waits(view: TokenView) -> Cause | None:
             reason="TenantNotReachable",
             message="the operator runs outside the cluster and cannot reach tenants; run it in the cluster",
         )
-    if not view.cluster.get("status", "initialized", default=False) or not view.decisions.exposed:
+    answered = view.cluster is not None and view.cluster.get("status", "initialized", default=False)
+    if not answered or not view.decisions.exposed:
         return Cause(
             reason="ClusterNotReady",
             message=f"Cluster {name} has not answered yet; its conditions say why",
