@@ -117,16 +117,21 @@ def measure(runs: int, *, keep: bool = False) -> Outcome:
 @contextmanager
 def _namespace(lab: Lab) -> Iterator[None]:
     """The one namespace of all starts; gone with everything in it afterwards."""
+    _clear(lab)  # what a run that was killed has left
     lab.kubectl("create", "namespace", _NAMESPACE)
     try:
         lab.kubectl("wait", "--for=create", "serviceaccount/default", "-n", _NAMESPACE, "--timeout=30s")
         yield
     finally:
-        lab.kubectl("-n", _NAMESPACE, "delete", "kmc", "--all", "--timeout=60s", seconds=70)
-        # The controllers before their store: without it they would need their whole grace period.
-        controllers = ("delete", f"statefulset/kmc-{TENANT}", "--ignore-not-found", "--cascade=foreground")
-        lab.kubectl("-n", _NAMESPACE, *controllers, "--timeout=120s", seconds=130)
-        lab.kubectl("delete", "namespace", _NAMESPACE, "--timeout=120s", seconds=130)
+        _clear(lab)
+
+
+def _clear(lab: Lab) -> None:
+    lab.kubectl("-n", _NAMESPACE, "delete", "kmc", "--all", "--timeout=60s", seconds=70)
+    # The controllers before their store: without it they would need their whole grace period.
+    controllers = ("delete", f"statefulset/kmc-{TENANT}", "--ignore-not-found", "--cascade=foreground")
+    lab.kubectl("-n", _NAMESPACE, *controllers, "--timeout=120s", seconds=130)
+    lab.kubectl("delete", "namespace", _NAMESPACE, "--ignore-not-found", "--timeout=120s", seconds=130)
 
 
 def _with_operator(lab: Lab, k0s: K0sImage) -> tuple[list[Seen], dict[str, float]]:
