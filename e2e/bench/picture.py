@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from matplotlib import colormaps
 from matplotlib.figure import Figure as Drawing
 
 from e2e.bench.figures import steps
@@ -17,10 +18,10 @@ def phases(file: Path, rows: Mapping[str, Mapping[str, float]]) -> None:
     drawing = Drawing(figsize=_WIDE, layout="constrained")
     axes = drawing.add_subplot()
     names = list(dict.fromkeys(name for moments in rows.values() for name, _, _ in steps(moments)))
-    colours = dict(zip(names, (f"C{number % 10}" for number in range(len(names))), strict=True))
+    colours = {name: colormaps["tab20"](number % 20) for number, name in enumerate(names)}
     for row, moments in rows.items():
         for name, at, took in steps(moments):
-            axes.barh(row, took, left=at - took, color=colours[name], edgecolor="white")
+            axes.barh(row, took, left=at - took, color=colours[name], edgecolor="white", linewidth=0.4)
     handles = [axes.barh(0, 0, color=colours[name], label=name) for name in names]
     axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(1, 1), fontsize="small", frameon=False)
     axes.set_xlabel("seconds after kubectl apply; each colour ends with what it is named after")
