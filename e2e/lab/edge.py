@@ -91,6 +91,11 @@ class Edge:
         tools.mkdir(parents=True)
         for each in (self.programs.containerd, self.programs.shim, self.programs.ctr, components(minor) / "kubelet"):
             (tools / each.name).symlink_to(each)
+        # Before 1.36 k0s wants containerd 1, whose first shim no runtime of ours names, and writes its configuration.
+        (tools / "containerd-shim").symlink_to(self.programs.shim)
+        drop_in = self.path("/etc/k0s/containerd.d/lab.toml")
+        drop_in.parent.mkdir(parents=True, exist_ok=True)
+        drop_in.write_text(_containerd(minor) + "\n")
         token = self.folder / "token"
         token.unlink(missing_ok=True)
         with open(os.open(token, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
@@ -111,6 +116,14 @@ class Edge:
         """End the worker and all its pods, as when the machine is switched off. Its disk stays."""
         with state.locked(self.lab_folder, wait=True):
             _stop(_journal(self.lab_folder), self.name, self.cgroup)
+
+
+def _containerd(minor: str) -> str:
+    """The drop-in for the containerd of a k0s: its configuration must not be of a later version than k0s' own."""
+    runc, networks = system_program("runc", package="runc"), "/etc/cni/net.d"
+    if tuple(map(int, minor.split("."))) < (1, 36):
+        return machine.toml({"version": 2, "plugins": machine.cri_settings_1(conf_dir=networks, runc=runc)})
+    return machine.toml({"version": 3, "plugins": machine.cri_settings(conf_dir=networks, runc=runc)})
 
 
 def _worker(name: str) -> str:
@@ -194,10 +207,6 @@ def _make_machine(journal: Journal, *, name: str, folder: Path, lab: Lab, script
         "/etc/hosts": f"127.0.0.1 localhost\n127.0.1.1 {name}\n",
         "/etc/hostname": f"{name}\n",
         "/etc/cni/net.d/10-lab.conflist": machine.cni_config(pods=EDGE_PODS, masquerade=True),
-        "/etc/k0s/containerd.d/lab.toml": machine.toml({
-            "version": 3,
-            "plugins": machine.cri_settings(conf_dir="/etc/cni/net.d", runc=system_program("runc", package="runc")),
-        }) + "\n",
     }  # fmt: skip
     root = Path(f"/proc/{place.mounts.pid}/root") if place.mounts else folder
     for path, content in files.items():

@@ -112,6 +112,22 @@ def cri_settings(*, conf_dir: str, runc: Path | None = None) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def cri_settings_1(*, conf_dir: str, runc: Path) -> dict[str, Any]:
+    """The same in the words of containerd 1 (configuration version 2), which a later containerd understands."""
+    options: dict[str, Any] = {"SystemdCgroup": False, "BinaryName": str(runc)}
+    return {
+        "io.containerd.grpc.v1.cri": {
+            "disable_apparmor": True, "restrict_oom_score_adj": True, "sandbox_image": PAUSE_IMAGE,
+            "cni": {"bin_dir": str(CNI_PLUGINS), "conf_dir": conf_dir},
+            "containerd": {
+                "snapshotter": "overlayfs", "default_runtime_name": "runc",
+                "runtimes": {"runc": {"runtime_type": "io.containerd.runc.v2", "options": options}},
+            },
+        },
+        "io.containerd.nri.v1.nri": {"disable": True},
+    }  # fmt: skip
+
+
 def toml(tree: Mapping[str, Any], *, prefix: str = "") -> str:
     """As much of TOML as a containerd configuration needs: nested tables of strings, numbers, booleans and lists."""
     plain = {key: value for key, value in tree.items() if not isinstance(value, Mapping)}
