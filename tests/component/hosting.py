@@ -304,8 +304,11 @@ class Stage:
         following = asyncio.create_task(follow())
         try:
             async with asyncio.timeout(seconds):
-                while not following.done() and not enough(missing()):
+                while not following.done() and missing() and not enough(missing()):
                     await asyncio.wait({following}, timeout=1.0)
+                    # A watch from "any" version does not tell of what went before it began.
+                    there = {each["metadata"]["name"] for each in await self.admin.list(resource, self.namespace)}
+                    state.update({name: {} for name in wanted - there})
         except TimeoutError:
             short = {name: said(state[name]) for name in sorted(missing())[:3]}
             raise AssertionError(f"after {seconds:.0f} s {len(missing())} are not as wanted: {short}") from None

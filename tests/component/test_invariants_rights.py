@@ -1,0 +1,216 @@
+"""The operator works with exactly the rights in `deploy/operator.yaml`, and uses every one of them.
+
+Each component test of the whole operator runs under these rights. Here one long scene is played, with everything that
+the operator ever does, and the API server's book is compared with the rules: nothing was refused, and each granted pair
+of resource and verb was used. Then rules are taken away, and the scene must not come to its end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import urllib.request
+import uuid
+from dataclasses import replace
+from typing import Any
+
+import orjson
+import pytest
+import yaml
+
+from hosted_cp.executor import Hooks, StatusWrite, Step
+from hosted_cp.kube.lease import Terms
+from hosted_cp.kube.resources import (
+    CLUSTER,
+    JOIN_TOKEN_REQUEST,
+    NETWORK_POLICY,
+    POD_DISRUPTION_BUDGET,
+    SECRET,
+    SERVICE,
+    STATEFUL_SET,
+    resource_for,
+)
+from tests.component.audit import Request
+from tests.component.hosting import CATALOGUE, DEPLOYED, OPERATOR, Object, Settings, Stage, minted
+
+SHIPPED: list[Object] = [
+    each for each in yaml.safe_load_all(DEPLOYED.read_text(encoding="utf-8")) if each["kind"] in {"ClusterRole", "Role"}
+]
+
+Pair = tuple[str, str]  # resource, verb
+
+#: Granted for what the book does not show: owner references with blockOwnerDeletion are checked, not requested.
+CHECKED: set[Pair] = {("clusters/finalizers", "update"), ("jointokenrequests/finalizers", "update")}
+
+
+def granted(kind: str) -> set[Pair]:
+    return {
+        (resource, verb)
+        for role in SHIPPED
+        if role["kind"] == kind
+        for rule in role["rules"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+
+
+def used(requests: list[Request]) -> set[Pair]:
+    return {
+        (f"{each.resource}/{each.subresource}" if each.subresource else each.resource, each.verb)
+        for each in requests
+        if each.code < 400 and each.resource
+    }
+
+
+def test_no_rule_is_wider_than_it_must_be() -> None:
+    for role in SHIPPED:
+        for rule in role["rules"]:
+            words = [*rule["apiGroups"], *rule["resources"], *rule["verbs"]]
+            assert "*" not in words
+            assert not {"escalate", "bind", "impersonate", "deletecollection"} & set(words)
+            assert not {"pods/exec", "pods/attach", "pods/portforward", "pods/proxy", "nodes/proxy"} & set(words)
+    assert {pair for pair in granted("ClusterRole") if pair[0] in {"clusters", "jointokenrequests"}} == {
+        (kind, verb) for kind in ("clusters", "jointokenrequests") for verb in ("get", "list", "watch", "patch")
+    }, "never an update of a user's spec"
+
+
+async def scene(stage: Stage) -> None:
+    """Everything that the operator ever does to the management cluster."""
+    admin, namespace = stage.admin, stage.namespace
+    settings = Settings(catalogue=CATALOGUE, network_policies=True)
+    lease: dict[str, Any] = {
+        "lease_namespace": "hosted-cp", "terms": Terms(duration=20, renew_within=15, renew_every=0.5, pause=0.1)
+    }  # fmt: skip
+    async with stage.operating(settings=settings, with_kopf=True, hooks=_races(stage), **lease) as operator:
+        # An heir waits for the lease, which it watches.
+        heir = asyncio.create_task(_inherit(stage, lease))
+        try:
+            await stage.create("a", {"replicas": 2})
+            await stage.available("a")
+            await stage.ask_token("t", "a")
+            await stage.until(JOIN_TOKEN_REQUEST, ["t"], minted)
+            # Fields that somebody changes are changed back; what is lost is made anew.
+            for resource in (SERVICE, STATEFUL_SET, POD_DISRUPTION_BUDGET, NETWORK_POLICY):
+                for each in await admin.list(resource, namespace):
+                    damage = {"metadata": {"labels": {"hosted-cp.io/tenant-uid": "spoilt"}}}
+                    await admin.merge_patch(resource, namespace, each["metadata"]["name"], damage, manager="somebody")
+            for name in ("a-ca", "t"):
+                await admin.merge_patch(SECRET, namespace, name, {"metadata": {"labels": None}}, manager="somebody")
+            await admin.merge_patch(SECRET, namespace, "a-kubeconfig", {"data": {"value": "AA=="}}, manager="somebody")
+            await stage.rest(operator)
+            await stage.change("a", {"replicas": 1})
+            await stage.available("a")
+            await stage.rest(operator)
+            await admin.delete(JOIN_TOKEN_REQUEST, namespace, "t")
+            await stage.until(JOIN_TOKEN_REQUEST, ["t"], lambda body: not body)
+            await admin.delete(CLUSTER, namespace, "a")
+            await stage.gone("a")
+        finally:
+            heir.cancel()
+            await asyncio.gather(heir, return_exceptions=True)
+
+
+def _races(stage: Stage) -> Hooks:
+    """Before the first status of each kind is written, the user changes something: the race is lost."""
+    context = stage.server.admin.context(stage.server.folder)
+    lost: set[str] = set()
+
+    def before(step: Step, number: int) -> None:
+        if not isinstance(step, StatusWrite) or step.ref.kind in lost:
+            return
+        lost.add(step.ref.kind)
+        resource = resource_for(step.ref)
+        path = f"/apis/{step.ref.api_version}/namespaces/{stage.namespace}/{resource.plural}/{step.ref.name}"
+        request = urllib.request.Request(
+            f"{stage.server.url}{path}",
+            data=b'{"metadata": {"annotations": {"changed": "meanwhile"}}}',
+            headers={"Content-Type": "application/merge-patch+json"},
+            method="PATCH",
+        )
+        # Waiting here stops the operator's loop, and that is the point: it must not hear of it before it writes.
+        with urllib.request.urlopen(request, context=context, timeout=30) as answer:
+            answer.read()
+
+    return Hooks(before=before)
+
+
+async def _inherit(stage: Stage, lease: dict[str, Any]) -> None:
+    async with stage.operating(**lease):
+        pass
+
+
+async def test_everything_works_under_the_shipped_rights_and_needs_all_of_them(stage: Stage) -> None:
+    since = stage.audit.mark()
+    await scene(stage)
+    requests = stage.audit.requests(since=since, user=OPERATOR)
+    assert [str(each) for each in requests if each.code in {401, 403}] == []
+    allowed = granted("ClusterRole") | granted("Role")
+    assert used(requests) <= allowed
+    unused = allowed - used(requests) - CHECKED
+    assert unused == set(), "nobody needs these"
+
+
+def without(pair: Pair) -> list[Object]:
+    """The shipped roles without one pair of resource and verb."""
+    roles = copy.deepcopy(SHIPPED)
+    for role in roles:
+        rules = []
+        for rule in role["rules"]:
+            if pair[0] in rule["resources"] and pair[1] in rule["verbs"]:
+                others = [each for each in rule["resources"] if each != pair[0]]
+                verbs = [each for each in rule["verbs"] if each != pair[1]]
+                rules += [{**rule, "resources": others}] if others else []
+                rules += [{**rule, "resources": [pair[0]], "verbs": verbs}] if verbs else []
+            else:
+                rules.append(rule)
+        role["rules"] = rules
+    return roles
+
+
+async def lesser(stage: Stage, pair: Pair) -> Stage:
+    """The stage with a user who has all the shipped rights but one."""
+    user = f"lesser-{uuid.uuid4().hex[:8]}"
+    rights: list[Object] = []
+    for role in without(pair):
+        namespace = role["metadata"].get("namespace")
+        metadata = {"name": user, **({"namespace": namespace} if namespace else {})}
+        binding = {
+            "apiVersion": role["apiVersion"],
+            "kind": f"{role['kind']}Binding",
+            "metadata": metadata,
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": role["kind"], "name": user},
+            "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user}],
+        }
+        rights += [{**role, "metadata": metadata}, binding]
+    for each in rights:
+        stage.server.kubectl("create", "-f", "-", stdin=orjson.dumps(each))
+    return replace(stage, access=stage.server.access(user))
+
+
+SAMPLE: list[Pair] = [
+    ("secrets", "create"), ("statefulsets", "patch"), ("clusters/finalizers", "update"), ("services", "delete"),
+]  # fmt: skip
+EVERY = sorted(granted("ClusterRole") | granted("Role"))
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [pytest.param(each, marks=() if each in SAMPLE else pytest.mark.sweep, id=" ".join(each)) for each in EVERY],
+)
+async def test_without_a_right_something_fails(stage: Stage, pair: Pair) -> None:
+    """The API server refuses something, and it is not only a courtesy: the scene does not end while it is missing."""
+    poorer = await lesser(stage, pair)
+    since = stage.audit.mark()
+    playing = asyncio.create_task(scene(poorer))
+    try:
+        async with asyncio.timeout(100):
+            while not (refused := _refused(poorer, since)) and not playing.done():
+                await asyncio.wait({playing}, timeout=0.3)
+    finally:
+        playing.cancel()
+        await asyncio.gather(playing, return_exceptions=True)
+    assert refused, f"nothing needs {pair}"
+
+
+def _refused(stage: Stage, since: int) -> list[Request]:
+    return [each for each in stage.audit.requests(since=since, user=stage.access.user) if each.code == 403]
