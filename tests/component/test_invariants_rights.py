@@ -19,6 +19,7 @@ import pytest
 import yaml
 
 from hosted_cp.executor import Hooks, StatusWrite, Step
+from hosted_cp.hosting.settings import Settings
 from hosted_cp.kube.lease import Terms
 from hosted_cp.kube.resources import (
     CLUSTER,
@@ -31,7 +32,7 @@ from hosted_cp.kube.resources import (
     resource_for,
 )
 from tests.component.audit import Request
-from tests.component.hosting import CATALOGUE, DEPLOYED, OPERATOR, Object, Settings, Stage, minted
+from tests.component.hosting import CATALOGUE, DEPLOYED, OPERATOR, Object, Stage, minted
 
 SHIPPED: list[Object] = [
     each for each in yaml.safe_load_all(DEPLOYED.read_text(encoding="utf-8")) if each["kind"] in {"ClusterRole", "Role"}
