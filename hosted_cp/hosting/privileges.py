@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from hosted_cp.api.problems import Problem
 from hosted_cp.hosting.tenant import Tenant
 
 
 def problems(t: Tenant) -> list[Problem]:
+    """What is asked for and not allowed here; reaching into another namespace is allowed nowhere."""
     if t.view.privileged:
-        return []
+        return _elsewhere(t)
     asked = []
     if t.spec.persistence.type == "hostPath":
         asked.append(("spec.persistence.type", "hostPath puts the data into a directory of the node"))
@@ -20,7 +23,7 @@ def problems(t: Tenant) -> list[Problem]:
             asked.append((f"spec.manifests[{index}]", "hostPath shows a directory of the node to the control plane"))
     if t.spec.service_account:
         asked.append(("spec.serviceAccount", "a service account gives the pods an identity in the management cluster"))
-    return [
+    return _elsewhere(t) + [
         Problem(
             field=field,
             fault=f"{fault}; that is not allowed in namespace {t.namespace}",
@@ -28,4 +31,20 @@ def problems(t: Tenant) -> list[Problem]:
             f" with --privileged-namespace {t.namespace}",
         )
         for field, fault in asked
+    ]
+
+
+def _elsewhere(t: Tenant) -> list[Problem]:
+    """A volume may not be filled from another namespace: the volume controller would ask with rights of its own."""
+    claim = t.spec.persistence.persistent_volume_claim or {}
+    source = (claim.get("spec") or {}).get("dataSourceRef") or {}
+    namespace = source.get("namespace") if isinstance(source, Mapping) else None
+    if not namespace or namespace == t.namespace:
+        return []
+    return [
+        Problem(
+            field="spec.persistence.persistentVolumeClaim.spec.dataSourceRef.namespace",
+            fault=f"names another namespace than {t.namespace}",
+            remedy="leave it out, and put the source of the volume into the namespace of the Cluster",
+        )
     ]
