@@ -99,7 +99,9 @@ class RecentMaterial:
     Bounded in number and in age: private keys stay in memory no longer than a creation takes.
     """
 
-    def __init__(self, *, most: int = 2048, seconds: float = 120.0, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, *, most: int = 2048, seconds: float = 120.0, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._most = most
         self._seconds = seconds
         self._clock = clock
