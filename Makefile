@@ -51,7 +51,7 @@ ready:
 	@$(MAKE) -s venv >/dev/null
 
 test: ready  ## lint, unit, component and end-to-end tests
-	@$(PY) -m tests.stages lint unit component contract e2e
+	@$(PY) -m tests.stages lint unit build component contract e2e
 
 lint: ready  ## ruff, mypy --strict, import-linter
 	@$(PY) -m tests.stages lint
@@ -66,7 +66,7 @@ test-e2e: ready  ## what we rely on of k0s; control planes and workers in the la
 	@$(PY) -m tests.stages contract e2e
 
 test-all: ready  ## everything, with the long sweeps
-	@$(PY) -m tests.stages lint unit component contract e2e sweep
+	@$(PY) -m tests.stages lint unit build component contract e2e sweep
 
 crds: ready  ## generate crds/ from the models
 	@$(PY) -m hosted_cp.api.crds --write crds/
