@@ -18,6 +18,7 @@ from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from hosted_cp.kube.cache import Caches, Watched
 from hosted_cp.kube.metrics import Metrics
+from hosted_cp.kube.observing import Glimpse
 from hosted_cp.kube.outcome import Result, Verdict
 from hosted_cp.kube.probes import Prober
 from hosted_cp.kube.queue import Closed, WorkQueue
@@ -32,7 +33,7 @@ log = logging.getLogger(__name__)
 V = TypeVar("V")
 V_co = TypeVar("V_co", covariant=True)
 
-#: How often one key is planned in a row before others get a turn and it counts as a failure.
+#: How often one key is planned in a row before others get a turn. If something was written each time, it is a failure.
 ROUNDS = 12
 
 
@@ -134,14 +135,16 @@ class Loop(Generic[V]):
         """Let `run` end when the keys that are worked on are done; what waits stays undone."""
         self.queue.close()
 
-    def wake(self, key: Key) -> None:
-        """Somebody says that a key should be looked at."""
-        self.queue.add(key)
+    def wake(self, key: Key, *, seen: Glimpse | None = None) -> None:
+        """Somebody says that a key should be looked at, because he has seen its object like this. What the caches know
+        too they have told already: most of it are echoes of our own writes."""
+        if seen is None or self._caches.store(self.controller.resource).is_news(seen):
+            self.queue.add(key)
 
     def _on_change(self, change: Change) -> None:
         for key in self.controller.keys(change):
             # Our own writes: the key they were made for is planned again by whoever made them.
-            if change.by != key:
+            if change.by != (self.controller.name, key):
                 self.queue.add(key, routine=not self._settled)
 
     async def _work(self) -> None:
@@ -162,7 +165,9 @@ class Loop(Generic[V]):
             self._metrics.reconciled(self.controller.name, outcome, time.perf_counter() - begun)
 
     async def _reconcile(self, key: Key) -> str:
+        by = (self.controller.name, key)
         for _ in range(ROUNDS):
+            self.queue.looking(key)
             look = self.controller.look(key, failure=self._failures.get(key, ""))
             if look is None:
                 self._forget(key)
@@ -174,13 +179,14 @@ class Loop(Generic[V]):
             doing, saying = replace(plan, status=None, events=()), replace(plan, actions=())
             result = Result(verdict=Verdict.DONE)
             if plan.actions:
-                result = await self._runner.execute(doing, about=look.about, tenant=look.tenant, by=key)
+                result = await self._runner.execute(doing, about=look.about, tenant=look.tenant, by=by)
             if result.verdict is Verdict.DONE and not result.writes:
-                result = await self._runner.execute(saying, about=look.about, tenant=look.tenant, by=key)
+                result = await self._runner.execute(saying, about=look.about, tenant=look.tenant, by=by)
             match result.verdict:
                 case Verdict.DONE:
                     healed = self._failures.pop(key, "")
-                    if not result.writes and not healed:
+                    said_all = plan.last_word and not plan.actions
+                    if (said_all or not result.writes) and not healed:
                         pauses = [pause for pause in (plan.retry_after, ask_again) if pause is not None]
                         self.queue.done(key, after=min(pauses) if pauses else None)
                         return "settled"
@@ -193,6 +199,12 @@ class Loop(Generic[V]):
                 case Verdict.DEPOSED:
                     self.queue.failed(key)
                     return "deposed"
+        if result.verdict is Verdict.REPLAN:
+            # Each time one thing more was learnt that our watches had not told: they are behind. No fault of the
+            # tenant's, and its user is not bothered with it.
+            log.info("%s %s: what the caches know is behind", self.controller.name, key)
+            self.queue.failed(key)
+            return "behind"
         log.warning("%s %s: not settled after %d rounds", self.controller.name, key, ROUNDS)
         await self._tell(key, f"changes do not come to an end: {ROUNDS} in a row, and each plan wanted more")
         self.queue.failed(key)
@@ -206,8 +218,9 @@ class Loop(Generic[V]):
         if look is not None:
             plan = self.controller.plan(look.view)
             await self._runner.execute(
-                replace(plan, actions=(), probes=()), about=look.about, tenant=look.tenant, by=key
-            )
+                replace(plan, actions=(), probes=()), about=look.about, tenant=look.tenant,
+                by=(self.controller.name, key),
+            )  # fmt: skip
 
     def _met(self, key: Key, uid: str) -> None:
         """An object made anew under the same name is another one: what was found out about the old counts no more."""

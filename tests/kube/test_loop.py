@@ -1,0 +1,102 @@
+"""What the loop does when a key does not come to rest."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import pytest
+
+from hosted_cp.kube.cache import Caches
+from hosted_cp.kube.client import ApiClient
+from hosted_cp.kube.loop import ROUNDS, Key, Look, Loop
+from hosted_cp.kube.metrics import Metrics
+from hosted_cp.kube.outcome import Result, Verdict
+from hosted_cp.kube.probes import Prober
+from hosted_cp.kube.resources import CLUSTER
+from hosted_cp.kube.store import Change
+from hosted_cp.planning.actions import Action, Delete, Plan
+from hosted_cp.planning.observed import Observed
+from tests.virtual_time import run
+
+ABOUT = Observed(ref=CLUSTER.ref("default", "a"), uid="1", resource_version="1")
+SOMETHING: Action = Delete(ref=ABOUT.ref, uid="1")
+KEY = Key("default", "a")
+WRITTEN = Result(verdict=Verdict.DONE, writes=1)
+NOTHING = Result(verdict=Verdict.DONE)
+BEHIND = Result(verdict=Verdict.REPLAN)
+
+
+@dataclass(kw_only=True)
+class Always:
+    """A controller whose plan always wants something; it remembers what failures it was told."""
+
+    told: list[str] = field(default_factory=list)
+    name = "Always"
+    resource = CLUSTER
+    watched = ()
+
+    def keys(self, change: Change) -> Iterable[Key]:
+        return ()
+
+    def look(self, key: Key, *, failure: str) -> Look[None]:
+        self.told.append(failure)
+        return Look(view=None, about=ABOUT)
+
+    def plan(self, view: None) -> Plan:
+        return Plan(actions=(SOMETHING,), status={})
+
+
+@dataclass(kw_only=True)
+class Script:
+    """A runner: each plan with actions ends as the script says, reports always succeed."""
+
+    results: Iterator[Result]
+    stop: asyncio.Event
+    carried_out: int = 0
+
+    async def execute(self, plan: Plan, *, about: Observed, tenant: object = None, by: object = None) -> Result:
+        if not plan.actions:
+            return NOTHING
+        self.carried_out += 1
+        result = next(self.results, None)
+        if result is None:
+            self.stop.set()
+            return NOTHING
+        return result
+
+
+async def play(results: list[Result]) -> tuple[Always, Script]:
+    controller, script = Always(), Script(results=iter(results), stop=asyncio.Event())
+    prober: Prober[Key] = Prober(askers={}, enqueue=lambda key: None, now=cast(Any, None))
+    loop = Loop(
+        controller, caches=Caches(cast(ApiClient, None), []), runner=script, prober=prober, metrics=Metrics(), workers=1
+    )
+    running = asyncio.create_task(loop.run())
+    loop.wake(KEY)
+    await script.stop.wait()
+    loop.stop()
+    await running
+    return controller, script
+
+
+@pytest.mark.parametrize("objects", [ROUNDS - 1, ROUNDS, 3 * ROUNDS])
+def test_learning_object_after_object_is_no_failure_of_the_tenant(objects: int) -> None:
+    """A leader whose watches are behind learns of one existing child with each plan, and a tenant has many."""
+
+    async def scenario() -> None:
+        controller, script = await play([BEHIND] * objects)
+        assert script.carried_out == objects + 1, "it goes on until it knows"
+        assert set(controller.told) == {""}
+
+    run(scenario())
+
+
+def test_writing_again_and_again_is_told() -> None:
+    async def scenario() -> None:
+        controller, _ = await play([WRITTEN] * ROUNDS)
+        assert any("do not come to an end" in failure for failure in controller.told)
+
+    run(scenario())
