@@ -72,6 +72,12 @@ STAGES = {
         usually="15 min",
         once_more=True,
     ),
+    "examples": Stage(
+        commands=(
+            ("env", "HOSTED_CP_NEW_EXAMPLES=1", *_PYTEST, "tests", "-m", "not component and not e2e and not sweep"),
+        ),
+        usually="10 min",
+    ),
     "sweep": Stage(commands=((*_PYTEST, "tests", "e2e", "-m", "sweep"),), usually="an hour"),
 }
 

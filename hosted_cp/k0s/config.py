@@ -399,7 +399,8 @@ def _network(network: Mapping[str, Any], *, path: str) -> Iterator[Problem]:
 
 
 def _profiles(profiles: Any, *, path: str) -> Iterator[Problem]:
-    for index, profile in enumerate(profiles):
+    for index, given in enumerate(profiles):
+        profile = given or {}  # Go reads null as an empty profile
         name = str(profile.get("name") or "")
         if not _LABEL.fullmatch(name):
             yield Problem(

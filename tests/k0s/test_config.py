@@ -351,3 +351,7 @@ def test_equal_wishes_give_equal_digests() -> None:
     one, other = user(api={"sans": ["b", "a"]}), user(api={"sans": ["a", "b", "a"]})
     digests = {ConfigRecipe(config=hosted_config(wished, hosted())).digest() for wished in (one, other)}
     assert len(digests) == 1
+
+
+def test_a_null_among_worker_profiles_is_a_profile_without_a_name() -> None:
+    assert list(faults(user(workerProfiles=[None]))) == ["spec.k0sConfig.spec.workerProfiles[0].name"]
