@@ -354,4 +354,4 @@ def test_equal_wishes_give_equal_digests() -> None:
 
 
 def test_a_null_among_worker_profiles_is_a_profile_without_a_name() -> None:
-    assert list(faults(user(workerProfiles=[None]))) == ["spec.k0sConfig.spec.workerProfiles[0].name"]
+    assert list(faults(user(workerProfiles=[None]))) == ["spec.workerProfiles[0].name"]
