@@ -64,9 +64,14 @@ def seen(t: Tenant) -> Observed | None:
 def rolled_out(t: Tenant) -> bool:
     """Whether all controllers run what the StatefulSet asks for."""
     live = seen(t)
-    if live is None or int(live.get("status", "observedGeneration", default=0) or 0) < live.generation:
+    if live is None or not counted(live):
         return False
     return int(live.get("status", "updatedReplicas", default=0) or 0) >= t.replicas
+
+
+def counted(live: Observed) -> bool:
+    """Whether the numbers in a StatefulSet's status are about what it asks for now."""
+    return int(live.get("status", "observedGeneration", default=0) or 0) >= live.generation
 
 
 def data_volume(t: Tenant) -> str:

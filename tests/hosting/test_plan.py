@@ -182,6 +182,23 @@ def test_the_status_of_a_running_tenant() -> None:
     }  # fmt: skip
 
 
+def test_what_is_said_about_a_rollout_is_true_at_every_moment_of_it() -> None:
+    world = running()
+    world.changes(resources={"limits": {"memory": "2Gi"}})
+    world.reconcile()
+    said = world.condition("ControlPlaneUpToDate")
+    assert (said["status"], said["reason"]) == ("False", "NotAllReplicasUpToDate")
+    assert said["message"] == "the StatefulSet controller has not seen the change yet"
+    world.script.pods = lambda name: pretend_pods.READY if "etcd" in name else pretend_pods.STARTING
+    seen = [said["message"]]
+    for _ in range(4):
+        pretend_pods.step(world.server, world.script)
+        world.reconcile()
+        seen.append(world.condition("ControlPlaneUpToDate")["message"])
+    assert "0 of 1 replicas are up to date" in seen
+    assert "1 of 1 replicas are up to date" not in seen
+
+
 def test_one_event_when_a_tenant_becomes_available_and_one_for_each_cause() -> None:
     world = running()
     assert [(each.type, each.reason) for each in world.events] == [("Normal", "Available")]
