@@ -17,7 +17,7 @@ import signal
 import socket
 import sys
 import uuid
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from types import ModuleType
@@ -33,6 +33,7 @@ from hosted_cp.kube.lease import Leadership, Lease, Terms, Unelected
 from hosted_cp.kube.loop import Controller, Key, Loop
 from hosted_cp.kube.material import RecentMaterial, Sources
 from hosted_cp.kube.metrics import Metrics
+from hosted_cp.kube.observing import Glimpse
 from hosted_cp.kube.probes import Prober, dial, tenant_api
 from hosted_cp.kube.resources import SECRET, Resource
 from hosted_cp.kube.secret_data import SecretData
@@ -365,8 +366,12 @@ async def _kopf(
 
 
 def _waker(loop: Loop[Any]) -> Callable[..., Awaitable[None]]:
-    async def wake(name: str, namespace: str | None, **_: Any) -> None:
-        loop.wake(Key(namespace or "", name))
+    async def wake(name: str, namespace: str | None, meta: Mapping[str, Any], **_: Any) -> None:
+        seen = Glimpse(
+            namespace=namespace or "", name=name, uid=meta.get("uid", ""),
+            resource_version=meta.get("resourceVersion", ""),
+        )  # fmt: skip
+        loop.wake(Key(namespace or "", name), seen=seen)
 
     return wake
 

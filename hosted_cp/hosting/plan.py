@@ -81,6 +81,7 @@ def plan(view: TenantView) -> Plan:
         actions=tuple(actions),
         probes=endpoint.probes(t),
         retry_after=_wake(t),
+        last_word=not actions,
         **reporting.report(t, in_the_way=in_the_way, problems=problems, missing=missing),
     )
     if endpoint.asking(t) and not t.view.failure and not problems:

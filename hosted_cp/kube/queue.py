@@ -115,6 +115,10 @@ class WorkQueue(Generic[K]):
                 raise
         raise Closed
 
+    def looking(self, key: K) -> None:
+        """Whoever works on the key looks at the world now: what it was put in for until now is seen with that."""
+        self._entries[key].again = False
+
     def done(self, key: K, *, after: float | None = None) -> None:
         """Its work is done, and older dates and failures are forgotten. `after`: seconds until it is due by itself."""
         entry = self._given_back(key)

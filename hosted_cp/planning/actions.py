@@ -206,3 +206,6 @@ class Plan:
     events: tuple[Event, ...] = ()
     probes: tuple[Probe, ...] = ()
     retry_after: float | None = None
+    #: That nothing follows from the status and the Events: seen with this status, the same world gives no other plan.
+    #: It saves making one. Not so where the status is a step by itself (a reservation, an announcement).
+    last_word: bool = False

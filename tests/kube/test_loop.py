@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import pytest
 
-from hosted_cp.kube.cache import Caches
+from hosted_cp.kube.cache import Caches, Watched
 from hosted_cp.kube.client import ApiClient
 from hosted_cp.kube.loop import ROUNDS, Key, Look, Loop
 from hosted_cp.kube.metrics import Metrics
+from hosted_cp.kube.observing import Glimpse
 from hosted_cp.kube.outcome import Result, Verdict
 from hosted_cp.kube.probes import Prober
 from hosted_cp.kube.resources import CLUSTER
@@ -34,7 +35,7 @@ class Always:
     """A controller whose plan always wants something; it remembers what failures it was told."""
 
     told: list[str] = field(default_factory=list)
-    name = "Always"
+    name: str = "Always"
     resource = CLUSTER
     watched = ()
 
@@ -80,6 +81,93 @@ async def play(results: list[Result]) -> tuple[Always, Script]:
     loop.stop()
     await running
     return controller, script
+
+
+@dataclass(kw_only=True)
+class Says(Always):
+    """A controller whose plan says something new each time, and wants nothing."""
+
+    last_word: bool
+
+    def plan(self, view: None) -> Plan:
+        return Plan(status={"said": len(self.told)}, last_word=self.last_word)
+
+
+@dataclass(kw_only=True)
+class Writes:
+    """A runner that writes every status, up to so many."""
+
+    most: int
+    statuses: int = 0
+
+    async def execute(self, plan: Plan, *, about: Observed, tenant: object = None, by: object = None) -> Result:
+        if plan.status is None or self.statuses == self.most:
+            return NOTHING
+        self.statuses += 1
+        return WRITTEN
+
+
+@pytest.mark.parametrize("last_word", [True, False])
+def test_after_a_status_it_is_planned_again_unless_nothing_can_follow(last_word: bool) -> None:
+    async def scenario() -> None:
+        controller, writes = Says(last_word=last_word), Writes(most=2)
+        prober: Prober[Key] = Prober(askers={}, enqueue=lambda key: None, now=cast(Any, None))
+        loop = Loop(
+            controller, caches=Caches(cast(ApiClient, None), []), runner=writes, prober=prober, metrics=Metrics()
+        )
+        running = asyncio.create_task(loop.run())
+        loop.wake(KEY)
+        await asyncio.sleep(1)
+        assert loop.queue.idle
+        assert len(controller.told) == (1 if last_word else 3)
+        loop.stop()
+        await running
+
+    run(scenario())
+
+
+def test_what_the_caches_know_wakes_nobody() -> None:
+    """kopf sees every write of ours too."""
+
+    async def scenario() -> None:
+        caches = Caches(cast(ApiClient, None), [Watched(resource=CLUSTER)])
+        prober: Prober[Key] = Prober(askers={}, enqueue=lambda key: None, now=cast(Any, None))
+        loop = Loop(Always(), caches=caches, runner=Writes(most=0), prober=prober, metrics=Metrics())
+        caches.store(CLUSTER).offer(ABOUT)
+        seen = Glimpse(namespace="default", name="a", uid="1", resource_version="1")
+        loop.wake(KEY, seen=seen)
+        assert len(loop.queue) == 0
+        loop.wake(KEY, seen=replace(seen, resource_version="2"))
+        assert len(loop.queue) == 1
+
+    run(scenario())
+
+
+@dataclass(kw_only=True)
+class Two(Always):
+    """A controller that is woken by every Cluster of its key's name."""
+
+    name: str
+
+    def keys(self, change: Change) -> Iterable[Key]:
+        return (Key(*change.name),)
+
+
+def test_a_write_for_a_key_wakes_the_same_key_of_another_controller() -> None:
+    """A token request may be called as its tenant is, and waits for the tenant's status."""
+
+    async def scenario() -> None:
+        caches = Caches(cast(ApiClient, None), [Watched(resource=CLUSTER)])
+        prober: Prober[Key] = Prober(askers={}, enqueue=lambda key: None, now=cast(Any, None))
+        one, other = (
+            Loop(Two(name=name), caches=caches, runner=Writes(most=0), prober=prober, metrics=Metrics())
+            for name in ("One", "Other")
+        )
+        caches.tell(caches.store(CLUSTER).offer(ABOUT, by=("One", KEY)))
+        assert len(one.queue) == 0
+        assert len(other.queue) == 1
+
+    run(scenario())
 
 
 @pytest.mark.parametrize("objects", [ROUNDS - 1, ROUNDS, 3 * ROUNDS])

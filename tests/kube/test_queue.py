@@ -46,6 +46,25 @@ def test_news_during_work_bring_the_key_back_afterwards_and_not_before() -> None
     run(scenario())
 
 
+def test_news_from_before_a_look_are_seen_with_it() -> None:
+    async def scenario() -> None:
+        queue: WorkQueue[str] = WorkQueue()
+        queue.add("a")
+        await queue.get()
+        queue.add("a")
+        queue.looking("a")
+        queue.done("a")
+        assert queue.idle, "what came before the look does not bring it back"
+        queue.add("a")
+        await queue.get()
+        queue.looking("a")
+        queue.add("a")
+        queue.done("a")
+        assert len(queue) == 1, "what came after the look does"
+
+    run(scenario())
+
+
 def test_failures_wait_longer_each_time_and_success_forgets_them() -> None:
     async def scenario() -> None:
         queue: WorkQueue[str] = WorkQueue(first_pause=1, longest_pause=5)
