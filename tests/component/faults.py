@@ -7,13 +7,16 @@ for, so audit log and RBAC see that user. Faults are data; each is used up after
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import aiohttp
+import orjson
 from aiohttp import web
 
 from tests.component import certificates
@@ -31,6 +34,10 @@ class Fault:
     #: Answer with this status instead of asking the server.
     status: int = 0
     retry_after: float | None = None
+    #: That answer's message quotes what was sent, as servers and webhooks do.
+    quote: bool = False
+    #: Let the server do what was asked, and lose the second half of its answer.
+    halve: bool = False
     #: Cut the connection: before the server is asked, or after it has done what was asked.
     reset: str = ""  # "", "before", "after"
     #: Seconds to hold the request back.
@@ -119,6 +126,25 @@ async def proxy(server: Server, user: str, *groups: str) -> AsyncIterator[Proxy]
             await runner.cleanup()
 
 
+_REASONS = {403: "Forbidden", 409: "Conflict", 422: "Invalid", 429: "TooManyRequests", 500: "InternalError"}
+
+
+def quoting(status: int, content: bytes) -> dict[str, Any]:
+    """A refusal whose message and causes quote all that was sent; of a Secret also what its data mean."""
+    body = orjson.loads(content) if content else {}
+    data = {key: base64.b64decode(value).decode() for key, value in (body.get("data") or {}).items()}
+    said = f"Invalid value: {content.decode()}: {data}"
+    return {
+        "apiVersion": "v1",
+        "kind": "Status",
+        "status": "Failure",
+        "code": status,
+        "reason": _REASONS.get(status, ""),
+        "message": f'admission webhook "quoting.test" denied the request: {said}',
+        "details": {"causes": [{"field": f"data[{key}]", "message": value} for key, value in data.items()]},
+    }
+
+
 def _cut(request: web.Request) -> None:
     """End the connection without an answer, as a crash or a firewall does."""
     if request.transport is not None:
@@ -138,6 +164,8 @@ async def _pass(state: Proxy, session: aiohttp.ClientSession, request: web.Reque
     if fault.status:
         wait = {"Retry-After": f"{fault.retry_after:g}"} if fault.retry_after is not None else {}
         status = {"kind": "Status", "code": fault.status, "message": "made by the fault proxy"}
+        if fault.quote:
+            status = quoting(fault.status, await request.read())
         return web.json_response(status, status=fault.status, headers=wait)
     headers = {
         name: request.headers[name] for name in ("Accept", "Content-Type", "User-Agent") if name in request.headers
@@ -163,6 +191,8 @@ async def _pass(state: Proxy, session: aiohttp.ClientSession, request: web.Reque
         if fault.reset == "after":
             _cut(request)
             return web.Response()
+        if fault.halve:
+            body = body[: len(body) // 2]
         kept = {name: answer.headers[name] for name in ("Content-Type", "Retry-After") if name in answer.headers}
         return web.Response(status=answer.status, body=body, headers=kept)
 

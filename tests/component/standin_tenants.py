@@ -29,6 +29,7 @@ from aiohttp import web
 from tests.component import certificates
 from tests.component.apiserver import Server, free_ports
 from tests.component.certificates import Pair
+from tests.component.faults import quoting
 
 R = TypeVar("R")
 
@@ -50,6 +51,7 @@ class StandInTenants:
         self._thread = threading.Thread(target=self._loop.run_forever, name="stand-in-tenants", daemon=True)
         self._runner: web.AppRunner | None = None
         self._down: set[Tenant] = set()
+        self._refusing: dict[Tenant, int] = {}
         self._spoken_to: weakref.WeakKeyDictionary[ssl.SSLObject, Tenant] = weakref.WeakKeyDictionary()
         #: By tenant: (kind, namespace, name) -> object.
         self._objects: dict[Tenant, dict[tuple[str, str, str], Object]] = {}
@@ -76,6 +78,10 @@ class StandInTenants:
     def down(self, namespace: str, name: str, *, down: bool = True) -> None:
         """From now on a tenant answers nothing (or does again)."""
         self._run(lambda: (self._down.add if down else self._down.discard)((namespace, name)))
+
+    def refuse(self, namespace: str, name: str, status: int) -> None:
+        """From now on a tenant answers creations with this status and quotes what was sent (0: no more)."""
+        self._run(lambda: self._refusing.update({(namespace, name): status}))
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -158,7 +164,11 @@ class StandInTenants:
             if request.transport is not None:
                 request.transport.abort()
             return web.Response()
-        status, body = self._act(tenant, request, await request.read())
+        content = await request.read()
+        if request.method == "POST" and self._refusing.get(tenant):
+            status, body = self._refusing[tenant], quoting(self._refusing[tenant], content)
+        else:
+            status, body = self._act(tenant, request, content)
         self._seen.setdefault(tenant, []).append(f"{request.method} {request.path} -> {status}")
         return web.json_response(body, status=status)
 

@@ -158,12 +158,14 @@ async def killed(
     for writes in lives:
         begun = stage.audit.mark()
         async with process(stage, folder) as running:
+            async with asyncio.timeout(90):
+                while not stage.requests(begun):
+                    assert running.returncode is None, (folder / "log").read_text()[-2000:]
+                    await asyncio.sleep(0.05)
             with suppress(TimeoutError):
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(8):
                     while len([each for each in stage.requests(begun) if each.verb not in READS]) < writes:
-                        assert running.returncode is None, (folder / "log").read_text()[-2000:]
                         await asyncio.sleep(0.02)
-            assert [each for each in stage.requests(begun) if each.verb in READS], "it has begun"
             running.send_signal(signal.SIGKILL)
             await running.wait()
         now = once_only(await everything(stage))
