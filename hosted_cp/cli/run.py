@@ -74,6 +74,8 @@ async def _run(options: Mapping[str, Any]) -> None:
     namespaces = tuple(options["namespaces"])
     access = await credentials.from_kubeconfig(kubeconfig) if kubeconfig else credentials.in_cluster()
     settings = settings_of(options, in_cluster=kubeconfig is None)
+    if namespaces:
+        log.info("looking after %s only; nodes and StorageClasses are not read", ", ".join(namespaces))
     operator = Operator(
         access,
         kinds(settings, cluster_wide=not namespaces),
@@ -104,10 +106,13 @@ class _Json(logging.Formatter):
         return json.dumps(entry)
 
 
+def formatter(form: str) -> logging.Formatter:
+    """How a line of the log looks: "json" or "text"."""
+    return _Json() if form == "json" else logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+
+
 def _log(form: str, level: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(
-        _Json() if form == "json" else logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
-    )
+    handler.setFormatter(formatter(form))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.getLogger("kopf").setLevel(logging.WARNING)
