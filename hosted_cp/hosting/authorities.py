@@ -9,7 +9,7 @@ silently make a new CA.
 from __future__ import annotations
 
 from hosted_cp.api.problems import Problem
-from hosted_cp.hosting.tenant import Tenant
+from hosted_cp.hosting.tenant import Tenant, once
 from hosted_cp.hosting.wanted import Wanted
 from hosted_cp.pki.authority import validate_authority, validate_key_pair
 from hosted_cp.pki.recipes import CARecipe, KeyPairRecipe
@@ -21,6 +21,7 @@ SECRET_TYPE = "cluster.x-k8s.io/secret"  # noqa: S105
 CLUSTER_NAME = "cluster.x-k8s.io/cluster-name"
 
 
+@once
 def purposes(t: Tenant) -> list[str]:
     """Which authorities this tenant has; one with its own etcd has a CA for it."""
     return ["ca", "proxy", "sa", *(["etcd"] if t.decisions.storage == "etcd" else [])]
@@ -57,10 +58,12 @@ def at_hand(t: Tenant, purpose: str) -> bool:
     return usable(t, purpose) or (seen(t, purpose) is None and any(each.ref.name == name for each in wanted(t)))
 
 
+@once
 def missing(t: Tenant) -> list[str]:
     return [secret_name(t, purpose) for purpose in purposes(t) if seen(t, purpose) is None]
 
 
+@once
 def wanted(t: Tenant) -> list[Wanted]:
     """The authorities that are ours to make. A lost one of a tenant that has lived is none of them: see `problems`."""
     if t.former.version:  # the config Secret exists: all authorities existed before it
@@ -98,6 +101,7 @@ def _fault(t: Tenant, purpose: str, facts: SecretFacts) -> str | None:
     return validate_key_pair(facts) if purpose == "sa" else validate_authority(facts, now=t.view.now)
 
 
+@once
 def problems(t: Tenant) -> list[Problem]:
     """Why the authorities cannot be used: brought ones that k0s would replace, and lost ones."""
     found: list[Problem] = []

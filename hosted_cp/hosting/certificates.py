@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from hosted_cp.hosting import authorities, etcd
-from hosted_cp.hosting.tenant import Tenant
+from hosted_cp.hosting.tenant import Tenant, once
 from hosted_cp.hosting.wanted import Wanted
 from hosted_cp.pki import renewal
 from hosted_cp.pki.recipes import LeafRecipe
@@ -23,6 +23,7 @@ _USAGES = {
 }
 
 
+@once
 def recipes(t: Tenant) -> dict[str, LeafRecipe]:
     """Purpose -> recipe of every leaf of this tenant."""
     if t.decisions.storage != "etcd":

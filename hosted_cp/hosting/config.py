@@ -18,6 +18,7 @@ from hosted_cp.hosting.tenant import API_PORT, KONNECTIVITY_PORT, Tenant
 from hosted_cp.hosting.wanted import Wanted
 from hosted_cp.k0s.config import CONFIG_FILE, DSN_KEY, PROBE_FILE, ConfigRecipe, Hosted, hosted_config, port_problem
 from hosted_cp.k0s.config import problems as config_problems
+from hosted_cp.planning.memo import Memo
 from hosted_cp.planning.observed import Observed
 from hosted_cp.planning.recipes import Inputs
 
@@ -25,6 +26,9 @@ from hosted_cp.planning.recipes import Inputs
 DIGEST = "hosted-cp.io/config-digest"
 #: Where the etcd client certificate is mounted (kubelet updates it there; kube-apiserver reads it again).
 ETCD_CLIENT = "/etc/k0s/etcd"
+
+#: By digest of the config: the digests of the Secret's values. Writing the text takes longer than the rest of a plan.
+_EXPECTED: Memo[dict[str, str]] = Memo(most=2_000)
 
 
 def _kine(t: Tenant) -> Kine | None:
@@ -107,11 +111,14 @@ def _spoilt(t: Tenant, seen: Observed) -> bool:
     wished = recipe(t)
     if wished.needs:
         return not {CONFIG_FILE, PROBE_FILE} <= _keys(seen)
-    inputs = Inputs(now=t.view.now, entropy=_nothing, new_key=_nothing, secrets={})
-    expected = {
-        key: hashlib.sha256(value).hexdigest()[:32] for key, value in wished.fulfil(inputs).items()
-    }  # as `SecretFacts.digests` has them
+    expected = _EXPECTED.get(digest(t).encode(), answer=lambda: _content_digests(t))
     return seen.secret is not None and dict(seen.secret.digests) != expected
+
+
+def _content_digests(t: Tenant) -> dict[str, str]:
+    """The digests of the config's content, as `SecretFacts.digests` has them."""
+    inputs = Inputs(now=t.view.now, entropy=_nothing, new_key=_nothing, secrets={})
+    return {key: hashlib.sha256(value).hexdigest()[:32] for key, value in recipe(t).fulfil(inputs).items()}
 
 
 def _nothing(_: object) -> Any:

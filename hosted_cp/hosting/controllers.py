@@ -15,7 +15,7 @@ from typing import Any
 from hosted_cp.api.problems import Problem
 from hosted_cp.hosting import authorities, config, etcd, scripts
 from hosted_cp.hosting.names import COMPONENT, selector
-from hosted_cp.hosting.tenant import API_PORT, KONNECTIVITY_PORT, Tenant
+from hosted_cp.hosting.tenant import API_PORT, KONNECTIVITY_PORT, Tenant, once
 from hosted_cp.hosting.wanted import Wanted
 from hosted_cp.k0s.command import PENDING, controller_argv, pending_manifests
 from hosted_cp.k0s.config import PROBE_FILE, k0s_leaf_life, probes_by_http
@@ -57,6 +57,7 @@ def wanted(t: Tenant) -> list[Wanted]:
     return [Wanted(body=stateful_set(t))]
 
 
+@once
 def seen(t: Tenant) -> Observed | None:
     return t.view.own("StatefulSet", t.names.control_plane)
 
@@ -175,6 +176,7 @@ def pod_spec(t: Tenant) -> dict[str, Any]:
     return made
 
 
+@once
 def image_of(t: Tenant) -> str:
     """The image of the controllers: the user's repository, else the operator's, else the catalogue's; tag = version."""
     settings = t.view.settings
@@ -194,6 +196,7 @@ def pki_digest(t: Tenant) -> str:
     return total.hexdigest()[:32]
 
 
+@once
 def leaves_made(t: Tenant) -> datetime:
     """When the running controllers were last told to make their leaves, or now if it is time again.
 

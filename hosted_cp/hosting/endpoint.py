@@ -13,12 +13,13 @@ from typing import Any
 
 from hosted_cp.api import database
 from hosted_cp.hosting import authorities, config, controllers, service
-from hosted_cp.hosting.tenant import Tenant
+from hosted_cp.hosting.tenant import Tenant, once
 from hosted_cp.hosting.wanted import Wanted
 from hosted_cp.k0s.config import DSN_KEY
 from hosted_cp.planning.actions import Probe, Target
 
 
+@once
 def serving(t: Tenant) -> bool:
     """Whether at least one controller pod says that its API server answers."""
     live = controllers.seen(t)
@@ -76,6 +77,7 @@ class InCluster:
     authority: str
 
 
+@once
 def in_cluster(t: Tenant) -> InCluster | None:
     """None while the Service has no address or the CA does not exist."""
     address = next(iter(service.cluster_ips(t)), None)

@@ -19,7 +19,7 @@ from hosted_cp.hosting.etcd_flags import CLIENT_PORT, DATA, METRICS_PORT, PEER_C
 from hosted_cp.hosting.etcd_health import condition, explain
 from hosted_cp.hosting.names import COMPONENT, selector
 from hosted_cp.hosting.permit import DATA_VOLUME, is_bootstrapped, members
-from hosted_cp.hosting.tenant import Tenant
+from hosted_cp.hosting.tenant import Tenant, once
 from hosted_cp.hosting.wanted import Wanted
 from hosted_cp.planning import quantity
 from hosted_cp.planning.observed import Observed
@@ -62,6 +62,7 @@ def endpoints(t: Tenant) -> list[str]:
     return [f"https://{permit.member_name(t, i)}.{service}:{CLIENT_PORT}" for i in range(count)]
 
 
+@once
 def server_names(t: Tenant) -> tuple[list[str], list[str]]:
     """DNS names and IP addresses that the server and peer certificates must be valid for (k0smotron's, 2.8)."""
     service = t.names.etcd
@@ -69,6 +70,7 @@ def server_names(t: Tenant) -> tuple[list[str], list[str]]:
     return ["localhost", *forms, *(f"*.{form}" for form in forms)], ["127.0.0.1"]
 
 
+@once
 def problems(t: Tenant) -> list[Problem]:
     """What the spec asks of etcd and does not get. What runs goes on as it is."""
     if t.decisions.storage != "etcd":
@@ -92,6 +94,7 @@ def _live(t: Tenant) -> Observed | None:
     return t.view.own("StatefulSet", t.names.etcd)
 
 
+@once
 def _image(t: Tenant) -> tuple[str, Problem | None]:
     """The image that runs, and why it is not the one asked for.
 
@@ -119,6 +122,7 @@ def _release(t: Tenant, image: str) -> etcd_flags.Release:
     return etcd_flags.release(image) or default or (3, 6, 0)
 
 
+@once
 def _volume(t: Tenant) -> tuple[str, str | None]:
     """Size and StorageClass of the members' volumes: those of the live StatefulSet, which cannot change."""
     live = _live(t)

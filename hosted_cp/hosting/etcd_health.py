@@ -7,7 +7,7 @@ from typing import Any
 
 from hosted_cp.hosting import permit
 from hosted_cp.hosting.pods import Cause, causes, ready
-from hosted_cp.hosting.tenant import Tenant
+from hosted_cp.hosting.tenant import Tenant, once
 from hosted_cp.planning.conditions import Condition
 from hosted_cp.planning.observed import Observed
 
@@ -15,6 +15,7 @@ from hosted_cp.planning.observed import Observed
 REFUSALS = frozenset({"EtcdFormerLife", "EtcdMemberLostVolume", "EtcdNoPermit", "EtcdVolumeUnusable"})
 
 
+@once
 def explain(t: Tenant) -> Cause | None:
     """Why etcd does not serve with all its members; None if it does (or if this tenant has none).
 

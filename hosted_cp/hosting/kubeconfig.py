@@ -10,12 +10,13 @@ from __future__ import annotations
 from datetime import datetime
 
 from hosted_cp.hosting import authorities, service
-from hosted_cp.hosting.tenant import Tenant
+from hosted_cp.hosting.tenant import Tenant, once
 from hosted_cp.hosting.wanted import Wanted
 from hosted_cp.pki import renewal
 from hosted_cp.pki.recipes import KubeconfigRecipe
 
 
+@once
 def recipe(t: Tenant) -> KubeconfigRecipe:
     return KubeconfigRecipe(
         cluster=t.name,

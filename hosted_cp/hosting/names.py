@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 #: Longest tenant name: `kmc-<name>-etcd-<ordinal>` plus the revision hash that the StatefulSet controller puts into a
 #: label of each pod must stay within 63 characters, or no pod can exist.
@@ -42,7 +43,7 @@ class Names:
 
     tenant: str
 
-    @property
+    @cached_property
     def control_plane(self) -> str:
         return shortened(f"kmc-{self.tenant}")
 
@@ -50,15 +51,15 @@ class Names:
         suffix = {"NodePort": "-nodeport", "LoadBalancer": "-lb"}.get(service_type, "")
         return shortened(f"kmc-{self.tenant}{suffix}")
 
-    @property
+    @cached_property
     def config(self) -> str:
         return shortened(f"kmc-{self.tenant}-config")
 
-    @property
+    @cached_property
     def etcd(self) -> str:
         return shortened(f"kmc-{self.tenant}-etcd")
 
-    @property
+    @cached_property
     def etcd_permit(self) -> str:
         return shortened(f"kmc-{self.tenant}-etcd-permit")
 
@@ -66,7 +67,7 @@ class Names:
         """`ca`, `proxy`, `sa`, `etcd`, or a leaf: `apiserver-etcd-client`, `etcd-server`, `etcd-peer`."""
         return shortened(f"{self.tenant}-{purpose}")
 
-    @property
+    @cached_property
     def kubeconfig(self) -> str:
         return f"{self.tenant}-kubeconfig"
 

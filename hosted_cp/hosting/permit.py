@@ -31,7 +31,7 @@ from typing import Any
 
 from hosted_cp.hosting.names import ADOPT, TENANT_UID, selector
 from hosted_cp.hosting.pods import ready
-from hosted_cp.hosting.tenant import Tenant
+from hosted_cp.hosting.tenant import Tenant, once
 from hosted_cp.hosting.wanted import Wanted
 from hosted_cp.planning.observed import Observed, SecretFacts
 from hosted_cp.planning.recipes import Inputs, MaterialError
@@ -105,6 +105,7 @@ def member_name(t: Tenant, ordinal: int) -> str:
     return f"{t.names.etcd}-{ordinal}"
 
 
+@once
 def members(t: Tenant) -> int:
     """How many members the tenant's etcd has: as many as were granted, for life."""
     facts = _facts(t)
@@ -119,6 +120,7 @@ def member_pods(t: Tenant) -> dict[str, Observed]:
     """The pods of the members by name. Pods of another StatefulSet of that name are none of them."""
     live = t.view.own("StatefulSet", t.names.etcd)
     mine = selector(t.name, "etcd")
+@once
     return {
         pod.ref.name: pod
         for pod in t.view.pods
@@ -132,12 +134,14 @@ def member_claims(t: Tenant) -> dict[str, Observed]:
     """The volume claims under the members' names, whoever made them."""
     wanted = {f"{DATA_VOLUME}-{member_name(t, i)}" for i in range(members(t))}
     return {claim.ref.name: claim for claim in t.view.claims if claim.ref.name in wanted}
+@once
 
 
 def is_bootstrapped(t: Tenant) -> bool:
     """Whether k0s may use the store: the permit says so, or will say so by an earlier action of this very plan.
 
     Plans carry out their actions in order and stop at the first that fails, and etcd stands before k0s in it.
+@once
     """
     return _recorded(t) or _has_lived(t) or all_ready(t)
 
@@ -197,6 +201,7 @@ def _facts(t: Tenant) -> Mapping[str, str]:
     """Digests of the permit's values; empty if it does not exist or is not ours."""
     secret = t.view.own("Secret", t.names.etcd_permit)
     return secret.secret.digests if secret is not None and secret.secret is not None else {}
+@once
 
 
 def _recorded(t: Tenant) -> bool:

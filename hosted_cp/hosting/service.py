@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from hosted_cp.hosting.names import selector
-from hosted_cp.hosting.tenant import API_PORT, KONNECTIVITY_PORT, Tenant
+from hosted_cp.hosting.tenant import API_PORT, KONNECTIVITY_PORT, Tenant, once
 from hosted_cp.hosting.wanted import Wanted
 
 
@@ -42,6 +42,7 @@ def published_name(t: Tenant) -> str:
     return t.names.service(t.published_type)
 
 
+@once
 def in_cluster_names(t: Tenant) -> list[str]:
     """The DNS names of the Service inside the management cluster, shortest first."""
     name, namespace, domain = published_name(t), t.namespace, t.view.settings.cluster_domain
@@ -65,6 +66,7 @@ def url_host(address: str) -> str:
     return f"[{address}]" if ":" in address else address
 
 
+@once
 def cluster_ips(t: Tenant) -> list[str]:
     """The Service's addresses inside the management cluster, once the API server has given them."""
     seen = t.view.own("Service", published_name(t))

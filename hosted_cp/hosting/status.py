@@ -6,7 +6,6 @@ summary; when it is not True, its reason and message are those of the first thin
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from typing import Any, TypedDict
 
@@ -93,7 +92,7 @@ def report(t: Tenant, *, in_the_way: Cause | None, problems: Sequence[Problem], 
         "version": t.decisions.version,
         # Only when what follows the first answer is done as well.
         "initialized": endpoint.initialized(t) or (endpoint.answered(t) and not t.view.failure),
-        "decisions": {k: v for k, v in dataclasses.asdict(t.decisions).items() if v},
+        "decisions": {k: v for k, v in t.decisions.printed().items() if v},
         "certificates": _certificates(t),
     }
     if t.decisions.exposed:

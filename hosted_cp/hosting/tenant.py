@@ -9,6 +9,7 @@ reported, never followed: workers and kubeconfigs hold the old value.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -56,7 +57,11 @@ class Decisions:
         return bool(self.address and self.apiPort and self.konnectivityPort)
 
     def annotation(self) -> str:
-        return json.dumps(dataclasses.asdict(self), sort_keys=True, separators=(",", ":"))
+        return json.dumps(self.printed(), sort_keys=True, separators=(",", ":"))
+
+    def printed(self) -> dict[str, Any]:
+        """All of them by name, also those that are not known yet."""
+        return dict(vars(self))
 
     @staticmethod
     def read(annotation: str) -> Decisions:
@@ -102,7 +107,7 @@ class Tenant:
         found: T = self._derived[name]
         return found
 
-    @property
+    @cached_property
     def name(self) -> str:
         return self.view.owner.ref.name
 
@@ -180,6 +185,20 @@ class Tenant:
     def volume_labels(self) -> dict[str, str]:
         """Labels of data volumes: whose life they hold, also after the tenant is gone."""
         return {TENANT_UID: self.uid}
+
+
+def once(derive: Callable[[Tenant], T]) -> Callable[[Tenant], T]:
+    """For a function of a tenant that several modules ask, or that is costly: one answer per tenant (`Tenant.once`).
+
+    Nobody may change the answer.
+    """
+    name = f"{derive.__module__}.{derive.__qualname__}"
+
+    @functools.wraps(derive)
+    def answer(t: Tenant) -> T:
+        return t.once(name, derive)
+
+    return answer
 
 
 def tenant(view: TenantView, spec: ClusterSpec) -> Tenant:
@@ -300,7 +319,7 @@ def _address(view: TenantView, spec: ClusterSpec, service: Observed) -> str:
         return str((ingress[0].get("ip") or ingress[0].get("hostname") or "") if ingress else "")
     # k0smotron's order: an external address of any node, else an internal one. The smallest, so that it is stable.
     for wanted in (("ExternalDNS", "ExternalIP"), ("InternalIP",)):
-        found = sorted(node.address for node in view.nodes if node.type in wanted)
+        found = sorted(node.address for node in view.nodes or () if node.type in wanted)
         if found:
             return found[0]
     return ""

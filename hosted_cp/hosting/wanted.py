@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from hosted_cp.hosting.names import K0SMOTRON_HASH, K0SMOTRON_MANAGER
 from hosted_cp.planning import diff
@@ -26,7 +27,7 @@ class Wanted:
     current: bool = True
     target: Target = Target.MANAGEMENT
 
-    @property
+    @cached_property
     def ref(self) -> Ref:
         return Ref.of(self.body)
 

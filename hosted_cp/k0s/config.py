@@ -26,6 +26,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import cache
 from typing import Any
 
 from hosted_cp.api.duration import DurationError
@@ -432,7 +433,7 @@ def _is_ip(text: str) -> bool:
 def config_digest(config: Mapping[str, Any], dsn_digest: str = "") -> str:
     """Changes when the controllers have to be started anew: they read the config once. 32 hex digits."""
     text = json.dumps(config, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(f"{text}\0{dsn_digest}\0{_text(authentication_config())}".encode()).hexdigest()[:32]
+    return hashlib.sha256(f"{text}\0{dsn_digest}\0{_authentication_text()}".encode()).hexdigest()[:32]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -468,7 +469,7 @@ class ConfigRecipe:
     def fulfil(self, inputs: Inputs) -> Mapping[str, bytes]:
         return {
             CONFIG_FILE: _text(self._with_data_source(self._data_source(inputs))).encode(),
-            PROBE_FILE: _text(authentication_config()).encode(),
+            PROBE_FILE: _authentication_text().encode(),
         }
 
     def _printed_data_source(self) -> str | None:
@@ -501,3 +502,8 @@ class ConfigRecipe:
 
 def _text(value: Mapping[str, Any]) -> str:
     return json.dumps(value, sort_keys=True, indent=2)
+
+
+@cache
+def _authentication_text() -> str:
+    return _text(authentication_config())

@@ -11,6 +11,7 @@ import ipaddress
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 import yaml
@@ -136,7 +137,7 @@ class LeafRecipe:
             raise ValueError(f"usages must be some of {sorted(_USAGES)}, not {sorted(self.usages)}")
         _freeze(self, "organizations", sorted(set(self.organizations)))
         _freeze(self, "dns_names", sorted({name.lower() for name in self.dns_names}))
-        _freeze(self, "ip_addresses", sorted({str(ipaddress.ip_address(each)) for each in self.ip_addresses}))
+        _freeze(self, "ip_addresses", sorted({_canonical_address(each) for each in self.ip_addresses}))
         _freeze(self, "usages", sorted(set(self.usages)))
 
     @property
@@ -364,6 +365,11 @@ def _new_key(inputs: Inputs, algorithm: str) -> PrivateKey:
 def _check_algorithm(algorithm: str) -> None:
     if algorithm not in ALGORITHMS:
         raise ValueError(f"the algorithm must be one of {', '.join(ALGORITHMS)}, not {algorithm!r}")
+
+
+@lru_cache(maxsize=256)
+def _canonical_address(text: str) -> str:
+    return str(ipaddress.ip_address(text))
 
 
 def _freeze(recipe: object, name: str, values: Iterable[str]) -> None:

@@ -136,7 +136,7 @@ def _plain(value: object) -> object:
 
 def _canonical(value: Any, shape: Shape, name: str) -> Any:
     """One form for all spellings that the server stores alike; `None` for what it leaves out."""
-    if isinstance(value, Mapping):
+    if isinstance(value, (dict, Mapping)):  # the first is told at once, and is nearly all there is
         members = {
             str(key): _canonical(member, shape.at(key), "" if shape.free else str(key)) for key, member in value.items()
         }
@@ -227,7 +227,7 @@ def _missing(wanted: Any, live: Any, shape: Shape, name: str, *, path: str) -> s
     """The path of the first part of `wanted` that `live` does not hold, or None."""
     if wanted is None:
         return None
-    if isinstance(wanted, Mapping):
+    if isinstance(wanted, (dict, Mapping)):
         return _missing_in_mapping(wanted, live, shape, path=path)
     if isinstance(wanted, (list, tuple)):
         if live is not None and not isinstance(live, list):
@@ -239,7 +239,7 @@ def _missing(wanted: Any, live: Any, shape: Shape, name: str, *, path: str) -> s
 def _missing_in_mapping(wanted: Mapping[str, Any], live: Any, shape: Shape, *, path: str) -> str | None:
     if live is None and shape.free and not any(value is not None for value in wanted.values()):
         return None
-    if not isinstance(live, Mapping):
+    if not isinstance(live, (dict, Mapping)):
         return path
     for key, value in wanted.items():
         found = _missing(value, live.get(key), shape.at(key), "" if shape.free else key, path=f"{path}.{key}")
@@ -335,6 +335,9 @@ def metadata_patch(wanted: Object, seen: Observed, *, target: Target = Target.MA
     are owner references of others.
     """
     metadata = wanted["metadata"]
+    note, new_note = seen.annotations.get(OWN_METADATA_ANNOTATION), _own_metadata(wanted)
+    if note == new_note and _holds(metadata, seen):
+        return None
     before = _read_own_metadata(seen)
     labels = _changes(metadata.get("labels") or {}, seen.labels, before["labels"])
     own = {
@@ -344,11 +347,10 @@ def metadata_patch(wanted: Object, seen: Observed, *, target: Target = Target.MA
     }
     annotations = _changes(own, seen.annotations, before["annotations"])
     owners = _owners(metadata.get("ownerReferences") or (), seen.owner_references)
-    note = seen.annotations.get(OWN_METADATA_ANNOTATION)
-    if not labels and not annotations and owners is None and note in (None, _own_metadata(wanted)):
+    if not labels and not annotations and owners is None and note in (None, new_note):
         return None  # a missing note alone is not worth a write
-    if note != _own_metadata(wanted):
-        annotations[OWN_METADATA_ANNOTATION] = _own_metadata(wanted)
+    if note != new_note:
+        annotations[OWN_METADATA_ANNOTATION] = new_note
     return PatchMetadata(
         ref=seen.ref,
         uid=seen.uid,
@@ -357,6 +359,17 @@ def metadata_patch(wanted: Object, seen: Observed, *, target: Target = Target.MA
         annotations=annotations,
         owner_references=owners,
         target=target,
+    )
+
+
+def _holds(metadata: Mapping[str, Any], seen: Observed) -> bool:
+    """Whether everything stands there as it is spelled: the usual answer, found without looking at each part."""
+    marks = (HASH_ANNOTATION, OWN_METADATA_ANNOTATION)
+    annotations = metadata.get("annotations") or {}
+    return (
+        (metadata.get("labels") or {}).items() <= seen.labels.items()
+        and all(seen.annotations.get(key) == value for key, value in annotations.items() if key not in marks)
+        and _owners(metadata.get("ownerReferences") or (), seen.owner_references) is None
     )
 
 
@@ -371,6 +384,8 @@ def _owners(
 ) -> tuple[Mapping[str, Any], ...] | None:
     """The whole new list of owner references, or None if it already holds ours."""
     there = {owner.get("uid"): owner for owner in live}
+    if all(owner == there.get(owner["uid"]) for owner in wanted):
+        return None
     if all(_missing(owner, there.get(owner["uid"]), NOTHING_SPECIAL, "", path="owner") is None for owner in wanted):
         return None
     ours = {owner["uid"] for owner in wanted}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from fractions import Fraction
+from functools import lru_cache
 
 _FORM = re.compile(
     r"(?P<sign>[+-]?)(?P<number>\d+\.?\d*|\.\d+)(?:(?P<suffix>[KMGTPE]i|[numkMGTPE])|[eE](?P<exponent>[+-]?\d{1,4}))?",
@@ -34,7 +35,12 @@ def parse(text: object) -> Fraction:
     """
     if isinstance(text, bool) or not isinstance(text, (str, int, float)):
         raise QuantityError(f"{text!r} is no quantity: write a number with a unit, such as 500m, 2 or 1.5Gi")
-    found = _FORM.fullmatch(str(text))
+    return _parse(str(text))
+
+
+@lru_cache(maxsize=1024)
+def _parse(text: str) -> Fraction:
+    found = _FORM.fullmatch(text)
     if not found:
         raise QuantityError(f"{text!r} is no quantity: write a number with a unit, such as 500m, 2 or 1.5Gi")
     number = Fraction(found["number"])
