@@ -4,7 +4,8 @@ Objects are taken apart with msgspec down to the members of `metadata`, and put 
 that what nobody asks for is never decoded: about 10 microseconds for a StatefulSet, where decoding it costs 64.
 
 Dropped on the way are managedFields (a third of most objects), kubectl's copy of what it applied last (for a Secret
-that copy holds the data), and the data of Secrets.
+that copy holds the data), and of Secrets everything but metadata and facts. What a tenant's objects have in common
+(owners, labels, managers) is kept once: for a thousand tenants that is 15 MiB less.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import msgspec
 from hosted_cp.kube.resources import SECRET, Resource
 from hosted_cp.pki.facts import secret_facts
 from hosted_cp.planning.actions import FIELD_MANAGER, Ref
+from hosted_cp.planning.memo import Memo
 from hosted_cp.planning.observed import Observed, SecretFacts
 
 _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
@@ -27,6 +29,13 @@ _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
 class Unreadable(ValueError):
     """What was sent is no Kubernetes object. The message quotes nothing of it."""
+
+
+#: JSON for what is not there.
+_NULL = msgspec.Raw(b"null")
+
+#: How many different sets of labels, owners and managers are kept once. A thousand tenants have some 6,000.
+_SHARED = 32_768
 
 
 class _Managed(msgspec.Struct):
@@ -43,10 +52,10 @@ class _Metadata(msgspec.Struct):
     generation: int = 0
     creationTimestamp: str | None = None
     deletionTimestamp: str | None = None
-    labels: dict[str, str] | None = None
+    labels: msgspec.Raw = _NULL
     annotations: dict[str, str] | None = None
     finalizers: list[str] | None = None
-    ownerReferences: list[dict[str, Any]] | None = None
+    ownerReferences: msgspec.Raw = _NULL
     managedFields: list[_Managed] | None = None
 
 
@@ -66,7 +75,13 @@ _named = msgspec.json.Decoder(_Named).decode
 _metadata = msgspec.json.Decoder(_Metadata).decode
 _text = msgspec.json.Decoder(str).decode
 _texts = msgspec.json.Decoder(dict[str, str] | None).decode
+_owner_list = msgspec.json.Decoder(list[dict[str, Any]] | None).decode
 _encode = msgspec.json.Encoder().encode
+
+#: By digest of their JSON. Nobody may change them.
+_labels: Memo[dict[str, str]] = Memo(most=_SHARED)
+_owners: Memo[tuple[dict[str, Any], ...]] = Memo(most=_SHARED)
+_managers: dict[frozenset[str], frozenset[str]] = {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,10 +109,13 @@ def observe(raw: bytes, *, resource: Resource, metadata_only: bool = False) -> O
         parts = _parts(raw)
         metadata = _metadata(parts["metadata"])
         facts = _facts(parts) if resource == SECRET and not metadata_only else None
-        kept = b"" if metadata_only else _kept(parts, metadata, resource)
+        kept = b"" if metadata_only or resource == SECRET else _kept(parts, metadata, resource)
+        labels = _labels.get(metadata.labels, answer=lambda: _texts(metadata.labels) or {})
+        owners = _owners.get(
+            metadata.ownerReferences, answer=lambda: tuple(_owner_list(metadata.ownerReferences) or ())
+        )
     except (msgspec.DecodeError, KeyError) as fault:
         raise Unreadable(f"an object of kind {resource.kind} cannot be read: {type(fault).__name__}") from None
-    owners = tuple(metadata.ownerReferences or ())
     managers = metadata.managedFields or ()
     annotations = metadata.annotations or {}
     annotations.pop(_LAST_APPLIED, None)
@@ -108,12 +126,12 @@ def observe(raw: bytes, *, resource: Resource, metadata_only: bool = False) -> O
         generation=metadata.generation,
         created=metadata.creationTimestamp or "",
         deleting=metadata.deletionTimestamp is not None,
-        labels=metadata.labels or {},
+        labels=labels,
         annotations=annotations,
         finalizers=tuple(metadata.finalizers or ()),
         owner_references=owners,
         controller_uid=next((str(owner["uid"]) for owner in owners if owner.get("controller")), ""),
-        managers=frozenset(each.manager for each in managers),
+        managers=_shared_managers(frozenset(each.manager for each in managers)),
         posted=any(
             each.manager == FIELD_MANAGER and each.operation == "Update" and not each.subresource for each in managers
         ),
@@ -143,10 +161,13 @@ def _facts(parts: dict[str, msgspec.Raw]) -> SecretFacts:
     return secret_facts(type=kind, data=_data(parts))
 
 
+def _shared_managers(managers: frozenset[str]) -> frozenset[str]:
+    if len(_managers) >= _SHARED:
+        _managers.clear()
+    return _managers.setdefault(managers, managers)
+
+
 def _kept(parts: dict[str, msgspec.Raw], metadata: _Metadata, resource: Resource) -> bytes:
-    if resource == SECRET:
-        parts.pop("data", None)
-        parts.pop("stringData", None)
     members = _parts(parts["metadata"])
     members.pop("managedFields", None)
     if metadata.annotations and _LAST_APPLIED in metadata.annotations:

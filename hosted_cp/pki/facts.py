@@ -12,7 +12,7 @@ import base64
 import binascii
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -30,12 +30,16 @@ from hosted_cp.api.database import DSN_KEY, DatabaseFacts, DataSourceError
 from hosted_cp.api.database import read as read_database
 from hosted_cp.api.text import TextError, load
 from hosted_cp.pki.keys import algorithm_of, public_key_digest
+from hosted_cp.planning.memo import Memo
 from hosted_cp.planning.observed import CertificateFacts, KubeconfigFacts, SecretFacts
 
 #: Bytes. Longer values are not parsed; a certificate or key has a few thousand, a kubeconfig of ours under 8,000.
 PEM_LIMIT = 128 * 1024
 #: PEM blocks of one value that are looked at.
 BLOCK_LIMIT = 64
+
+#: The certificates read last. A tenant's CA stands in several of its Secrets, and is read again for all that it signs.
+_CERTIFICATES: Memo[_Certificate] = Memo(most=1024)
 
 #: Keys of a Secret whose value must be PEM for anything of ours to work.
 _MUST_BE_PEM = frozenset({"tls.crt", "tls.key", "ca.crt"})
@@ -82,11 +86,12 @@ def secret_facts(*, type: str, data: Mapping[str, bytes]) -> SecretFacts:
                 kubeconfigs[key] = kubeconfig
             if fault:
                 faults[key] = fault
+    kept = {each.public_key: each.public_key for each in certificates.values()}  # one text for a pair
     return SecretFacts(
         type=type,
         digests={key: hashlib.sha256(value).hexdigest()[:32] for key, value in data.items()},
         certificates=certificates,
-        public_keys=public_keys,
+        public_keys={key: kept.get(name, name) for key, name in public_keys.items()},
         faults=faults,
         kubeconfigs=kubeconfigs,
         databases=databases,
@@ -123,7 +128,7 @@ def certificate_facts(certificate: x509.Certificate, *, count: int = 1) -> Certi
         ),
         issuer=_common_name(certificate.issuer),
         fingerprint=hashlib.sha256(certificate.public_bytes(Encoding.DER)).hexdigest(),
-        public_key=public_key_digest(public_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)),
+        public_key=_name_of(public_key),
         subject_key_id=subject_key_id.hex(),
         authority_key_id=authority_key_id.hex(),
         dns_names=frozenset(names.get_values_for_type(x509.DNSName)) if names else frozenset(),
@@ -144,10 +149,23 @@ def _common_name(name: x509.Name) -> str:
     return next((str(each.value) for each in name.get_attributes_for_oid(NameOID.COMMON_NAME)), "")
 
 
+def _name_of(public_key: Any) -> str:
+    """What a key is called in all facts."""
+    return public_key_digest(public_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Block:
     label: str
     pem: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Certificate:
+    """What one PEM block of a certificate holds; no facts of one with an extension that cannot be read."""
+
+    is_certificate: bool
+    facts: CertificateFacts | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,16 +181,17 @@ def _read_pem(value: bytes) -> _Found:
         return _Found(fault="is empty; PEM is wanted")
     if len(value) > PEM_LIMIT:
         return _Found(fault=f"is longer than {PEM_LIMIT // 1024} KiB; one certificate or one key in PEM is wanted")
-    certificates: list[x509.Certificate] = []
+    certificates: list[_Certificate] = []
     public_key = fault = ""
     blocks = list(_blocks(value))
     for block in blocks:
         if block.label == "":
             fault = fault or "has a PEM block without its END line; copy the whole block"
         elif block.label.endswith("CERTIFICATE"):
-            try:
-                certificates.append(x509.load_pem_x509_certificate(block.pem))
-            except _UNREADABLE:
+            found = _certificate(block.pem)
+            if found.is_certificate:
+                certificates.append(found)
+            else:
                 fault = fault or "has a CERTIFICATE block that is no X.509 certificate"
         elif block.label.endswith(("PRIVATE KEY", "PUBLIC KEY")):
             digest, problem = _key_digest(block)
@@ -184,11 +203,27 @@ def _read_pem(value: bytes) -> _Found:
         fault = "holds neither a certificate nor a key"
     if not certificates:
         return _Found(public_key=public_key, fault=fault)
-    try:
-        facts = certificate_facts(certificates[0], count=len(certificates))
-    except _UNREADABLE:
+    facts = certificates[0].facts
+    if facts is None:
         return _Found(public_key=public_key, fault=fault or "holds a certificate with an extension that cannot be read")
+    if len(certificates) != 1:
+        facts = replace(facts, count=len(certificates))
     return _Found(certificate=facts, public_key=public_key, fault=fault)
+
+
+def _certificate(pem: bytes) -> _Certificate:
+    return _CERTIFICATES.get(pem, answer=lambda: _read_certificate(pem))
+
+
+def _read_certificate(pem: bytes) -> _Certificate:
+    try:
+        certificate = x509.load_pem_x509_certificate(pem)
+    except _UNREADABLE:
+        return _Certificate(is_certificate=False)
+    try:
+        return _Certificate(is_certificate=True, facts=certificate_facts(certificate))
+    except _UNREADABLE:
+        return _Certificate(is_certificate=True)
 
 
 def _hint(value: bytes) -> str:
@@ -229,7 +264,7 @@ def _key_digest(block: _Block) -> tuple[str, str]:
         else:
             # Only the public half is read here, so the (slow) check of the RSA primes can wait until the key is used.
             public = load_pem_private_key(block.pem, password=None, unsafe_skip_rsa_key_validation=True).public_key()
-        return public_key_digest(public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)), ""
+        return _name_of(public), ""
     except _UNREADABLE:
         kind = "public" if block.label.endswith("PUBLIC KEY") else "private"
         return "", f"holds a {kind} key that cannot be parsed"

@@ -1,4 +1,4 @@
-"""Answers of pure functions, kept by the digest of what they were asked.
+"""Answers of pure functions, kept by the digest of what they were asked, or by the version of what they are about.
 
 A tenant is planned about seven times until it runs, and asks each time whether the same four objects are as wanted:
 that was half of the operator's CPU. A digest of both sides costs a hundredth of the comparison.
@@ -36,3 +36,26 @@ class Memo(Generic[T]):
                 del self._answers[next(iter(self._answers))]
             self._answers[key] = found
         return self._answers[key]
+
+
+class Latest(Generic[T]):
+    """One answer about each of many objects, for as long as the object stays as it was; the oldest go first."""
+
+    def __init__(self, *, most: int) -> None:
+        self._most = most
+        self._answers: dict[str, tuple[str, T]] = {}
+
+    def __len__(self) -> int:
+        return len(self._answers)
+
+    def get(self, about: str, version: str, answer: Callable[[], T]) -> T:
+        """The answer about an object (its UID) in this version, found out only if it is not known."""
+        known = self._answers.get(about)
+        if known is not None and known[0] == version:
+            return known[1]
+        found = answer()
+        self._answers.pop(about, None)
+        while len(self._answers) >= self._most:
+            del self._answers[next(iter(self._answers))]
+        self._answers[about] = (version, found)
+        return found

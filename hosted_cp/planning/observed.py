@@ -1,7 +1,8 @@
 """What was seen: one object as the caches keep it.
 
-Objects are kept as bytes without managedFields and decoded when asked; of Secrets only key names, digests and the
-public facts of certificates are kept, never data.
+Objects are kept as bytes without managedFields and decoded when asked; of Secrets only metadata, key names, digests and
+the public facts of certificates are kept, never data. Facts have slots and share what is equal: a tenant's CA stands in
+five of its Secrets.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from hosted_cp.api.database import DatabaseFacts
 from hosted_cp.planning.actions import Ref
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class CertificateFacts:
     """The public facts of one certificate in a Secret. Only of the first one if the PEM holds several (see `count`)."""
 
@@ -42,7 +43,7 @@ class CertificateFacts:
     count: int = 1
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class KubeconfigFacts:
     """What may be known of a kubeconfig: everything but its credentials. Only of its current context."""
 
@@ -59,7 +60,7 @@ class KubeconfigFacts:
     client_public_key: str
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class SecretFacts:
     """What may be known of a Secret: names of keys, digests of values, facts of certificates."""
 
@@ -101,7 +102,7 @@ class Observed:
     posted: bool = False
     #: Only for Secrets.
     secret: SecretFacts | None = None
-    #: JSON without managedFields, and for Secrets without data. Empty for kinds of which only metadata is kept.
+    #: JSON without managedFields. Empty for Secrets and for kinds of which only metadata is kept.
     raw: bytes = field(default=b"", repr=False)
 
     @cached_property
@@ -114,7 +115,7 @@ class Observed:
         """`body[path[0]][path[1]]…`, or the default where anything on the way is missing."""
         found: Any = self.body
         for step in path:
-            if not isinstance(found, Mapping) or step not in found:
+            if not isinstance(found, dict) or step not in found:  # decoded JSON has no other mapping
                 return default
             found = found[step]
         return found

@@ -9,7 +9,7 @@ import orjson
 
 from hosted_cp.planning import diff
 from hosted_cp.planning.actions import Ref
-from hosted_cp.planning.memo import Memo
+from hosted_cp.planning.memo import Latest, Memo
 from hosted_cp.planning.observed import Observed
 
 
@@ -67,3 +67,19 @@ def test_a_change_on_either_side_is_noticed_although_the_question_was_asked_befo
         assert diff.first_difference(wanted, seen(drifted)) == "spec.type"
     wanted["spec"]["type"] = "ClusterIP"
     assert diff.first_difference(wanted, seen(stamped)) == "the desired hash"
+
+
+def test_of_each_object_the_answer_about_its_latest_version_is_kept() -> None:
+    asked: list[str] = []
+
+    def answer(text: str) -> str:
+        asked.append(text)
+        return text
+
+    latest: Latest[str] = Latest(most=2)
+    for about, version in (("a", "1"), ("a", "1"), ("b", "1"), ("a", "2"), ("a", "2"), ("a", "1")):
+        assert latest.get(about, version, lambda a=about, v=version: answer(a + v)) == about + version  # type: ignore[misc]
+    assert asked == ["a1", "b1", "a2", "a1"]
+    latest.get("c", "1", lambda: answer("c1"))
+    assert len(latest) == 2
+    assert latest.get("b", "1", lambda: answer("again")) == "again", "the oldest went"
