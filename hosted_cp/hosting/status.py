@@ -168,6 +168,12 @@ def _no_address(t: Tenant) -> Cause:
             message=f"Service {t.service_name} has no load balancer address yet. If none comes, this cluster has"
             " nothing that gives addresses: set spec.service.type to NodePort, or spec.externalAddress",
         )
+    if t.view.nodes is None:
+        return Cause(
+            reason="NoNodeAddress",
+            message="the operator looks after single namespaces and reads no nodes: set spec.externalAddress to an"
+            " address of a node that the clients of this control plane can reach",
+        )
     return Cause(
         reason="NoNodeAddress",
         message="no node of this cluster has an address that could be published; set spec.externalAddress",

@@ -40,7 +40,8 @@ class TenantView:
     claims: tuple[Observed, ...] = ()
     #: The Secrets that the spec names (their facts). Absent means: does not exist.
     references: Mapping[tuple[str, str], Observed] = field(default_factory=dict)
-    nodes: tuple[NodeAddress, ...] = ()
+    #: Addresses of the cluster's nodes; None where the operator may not list them.
+    nodes: tuple[NodeAddress, ...] | None = ()
     #: Names of the cluster's StorageClasses; None where the operator may not list them.
     storage_classes: frozenset[str] | None = None
     findings: tuple[Finding, ...] = ()

@@ -112,13 +112,13 @@ class Routed:
         return replace(made, probes=probes)
 
 
-def routed(tenants: StandInTenants, settings: Settings, turns: Turns) -> list[Kind]:
+def routed(tenants: StandInTenants, settings: Settings, turns: Turns, *, cluster_wide: bool = True) -> list[Kind]:
     """What `hosted-cp run` runs, with the way to the tenants turned to the stand-in."""
 
     def around(kind: Kind) -> Callable[[Parts], Routed]:
         return lambda parts: Routed(inner=kind.build(parts), url=tenants.url, turns=turns)
 
-    return [replace(kind, build=around(kind)) for kind in product.kinds(settings)]
+    return [replace(kind, build=around(kind)) for kind in product.kinds(settings, cluster_wide=cluster_wide)]
 
 
 class Crash(BaseException):
@@ -180,6 +180,8 @@ class Stage:
     namespace: str
     access: Access
     settings: Settings = field(default_factory=lambda: Settings(catalogue=CATALOGUE))
+    #: Whether nodes and StorageClasses are read, as without `--namespace`.
+    cluster_wide: bool = True
 
     @property
     def audit(self) -> Audit:
@@ -197,7 +199,7 @@ class Stage:
         **options: Any,
     ) -> AsyncIterator[Operator]:
         """The operator, leading. At the end it is stopped; with `crash` it is ended wherever it is."""
-        kinds = routed(self.tenants, settings or self.settings, turns or Turns())
+        kinds = routed(self.tenants, settings or self.settings, turns or Turns(), cluster_wide=self.cluster_wide)
         operator = Operator(
             credentials_of(access or self.access),
             kinds,

@@ -75,8 +75,8 @@ def test_no_rule_is_wider_than_it_must_be() -> None:
     }, "never an update of a user's spec"
 
 
-async def scene(stage: Stage) -> None:
-    """Everything that the operator ever does to the management cluster."""
+async def scene(stage: Stage, **spec: Any) -> None:
+    """Everything that the operator ever does to the management cluster, for a tenant with such a spec."""
     admin, namespace = stage.admin, stage.namespace
     settings = Settings(catalogue=CATALOGUE, network_policies=True)
     lease: dict[str, Any] = {
@@ -86,7 +86,7 @@ async def scene(stage: Stage) -> None:
         # An heir waits for the lease, which it watches.
         heir = asyncio.create_task(_inherit(stage, lease))
         try:
-            await stage.create("a", {"replicas": 2})
+            await stage.create("a", {"replicas": 2, **spec})
             await stage.available("a")
             await stage.ask_token("t", "a")
             await stage.until(JOIN_TOKEN_REQUEST, ["t"], minted)

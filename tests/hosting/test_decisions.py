@@ -62,6 +62,17 @@ def test_without_any_address_the_condition_says_what_to_do_and_an_address_heals(
     assert server_in_kubeconfig(world) == "https://api.example:31234"
 
 
+def test_where_nodes_may_not_be_read_the_condition_says_so() -> None:
+    world = World().asks()
+    world.nodes = None
+    world.settle()
+    assert world.why.startswith("NoNodeAddress: the operator looks after single namespaces and reads no nodes")
+    assert "set spec.externalAddress" in world.why
+    world.changes(externalAddress="192.0.2.11")
+    world.settle()
+    assert world.available
+
+
 def test_a_node_that_is_gone_is_reported_and_changes_nothing() -> None:
     world = running()
     before = world.snapshot()

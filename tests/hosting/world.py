@@ -116,7 +116,7 @@ class World:
     script: Script = field(default_factory=Script)
     material: Material = field(default_factory=Material)
     now: datetime = START
-    nodes: tuple[NodeAddress, ...] = (NodeAddress(node="n1", type="InternalIP", address="192.0.2.11"),)
+    nodes: tuple[NodeAddress, ...] | None = (NodeAddress(node="n1", type="InternalIP", address="192.0.2.11"),)
     storage_classes: frozenset[str] | None = frozenset({"standard"})
     #: Probe kind -> what the world says: "" for yes, else why not.
     answers: dict[str, str] = field(default_factory=dict)
