@@ -32,7 +32,7 @@ def install_argv(worker: Worker) -> list[str]:
     his kubelet arguments are put behind ours in the one flag that there can be.
     """
     label = machine_label(worker)
-    own, kubelet = _split(words(worker.args))
+    own, kubelet = _split(words(worker))
     argv = [binary_path(worker), "install", "worker", "--token-file", token_path(worker)]
     if label:
         argv.append(f"--labels={label}")
@@ -49,12 +49,25 @@ def install_argv(worker: Worker) -> list[str]:
     return argv
 
 
-def words(args: Sequence[str]) -> list[str]:
-    """The entries, split as a shell would split them: k0smotron hands them to one. Raises `WorkerError`."""
+def words(worker: Worker) -> list[str]:
+    """The entries of `args`, split as the machine's shell would split them, to which k0smotron hands them: on Windows a
+    backslash is a letter like others. Raises `WorkerError`."""
+    found = [_words(entry, worker.platform) for entry in worker.args]
+    if None in found:
+        raise WorkerError("spec.args: a quotation mark is not closed")
+    return [word for entry in found for word in entry or ()]
+
+
+def _words(entry: str, platform: Platform) -> list[str] | None:
+    lexer = shlex.shlex(entry, posix=True, punctuation_chars=False)
+    lexer.whitespace_split = True
+    lexer.commenters = ""
+    if platform is Platform.WINDOWS:
+        lexer.escape = ""
     try:
-        return [word for entry in args for word in shlex.split(entry)]
+        return list(lexer)
     except ValueError:
-        raise WorkerError("spec.args: a quotation mark is not closed") from None
+        return None
 
 
 def _split(given: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -83,14 +96,22 @@ def needs_real_init(worker: Worker) -> bool:
 
 def argument_problems(worker: Worker, *, field: str = "spec") -> Iterator[Problem]:
     """Arguments that would not reach `k0s worker` as they are written."""
+    first = None
     for index, entry in enumerate(worker.args):
         place = f"{field}.args[{index}]"
-        try:
-            shlex.split(entry)
-        except ValueError:
+        found = _words(entry, worker.platform)
+        if found is None:
             yield Problem(field=place, fault="a quotation mark is not closed", remedy="close it")
             continue
-        yield from _unspeakable(place, "".join(words([entry])), worker)
+        yield from _unspeakable(place, "".join(found), worker)
+        if ";" in found:
+            yield Problem(field=place, fault="is a semicolon by itself, which systemd takes apart", remedy="remove it")
+        if any(word.partition("=")[0] == "--token-file" for word in found):
+            yield Problem(field=place, fault="--token-file is set already", remedy="remove it")
+        if first is None and found:
+            first = found[0]
+            if not first.startswith("-"):
+                yield Problem(field=place, fault="does not begin with a flag", remedy="write flags: --name=value")
     for name, value in (
         ("k0sInstallDir", worker.install_dir),
         ("workingDir", worker.working_dir),
@@ -98,23 +119,6 @@ def argument_problems(worker: Worker, *, field: str = "spec") -> Iterator[Proble
     ):
         place = f"{field}.{name}" if " " not in name else name
         yield from _unspeakable(place, value, worker)
-    if not worker.args:
-        return
-    for index, word in enumerate(words([each for each in worker.args if _closed(each)])):
-        if index == 0 and not word.startswith("-"):
-            yield Problem(
-                field=f"{field}.args[0]", fault="does not begin with a flag", remedy="write flags: --name=value"
-            )
-        if word.partition("=")[0] == "--token-file":
-            yield Problem(field=f"{field}.args", fault="--token-file is set already", remedy="remove it")
-
-
-def _closed(entry: str) -> bool:
-    try:
-        shlex.split(entry)
-    except ValueError:
-        return False
-    return True
 
 
 def _unspeakable(place: str, text: str, worker: Worker) -> Iterator[Problem]:
