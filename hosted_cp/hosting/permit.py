@@ -116,11 +116,11 @@ def members(t: Tenant) -> int:
     return int(live.get("spec", "replicas", default=0) if live else 0) or t.decisions.etcdMembers
 
 
+@once
 def member_pods(t: Tenant) -> dict[str, Observed]:
     """The pods of the members by name. Pods of another StatefulSet of that name are none of them."""
     live = t.view.own("StatefulSet", t.names.etcd)
     mine = selector(t.name, "etcd")
-@once
     return {
         pod.ref.name: pod
         for pod in t.view.pods
@@ -130,18 +130,18 @@ def member_pods(t: Tenant) -> dict[str, Observed]:
     }
 
 
+@once
 def member_claims(t: Tenant) -> dict[str, Observed]:
     """The volume claims under the members' names, whoever made them."""
     wanted = {f"{DATA_VOLUME}-{member_name(t, i)}" for i in range(members(t))}
     return {claim.ref.name: claim for claim in t.view.claims if claim.ref.name in wanted}
+
+
 @once
-
-
 def is_bootstrapped(t: Tenant) -> bool:
     """Whether k0s may use the store: the permit says so, or will say so by an earlier action of this very plan.
 
     Plans carry out their actions in order and stop at the first that fails, and etcd stands before k0s in it.
-@once
     """
     return _recorded(t) or _has_lived(t) or all_ready(t)
 
@@ -197,11 +197,11 @@ def wanted(t: Tenant) -> Wanted:
     return Wanted(body=body, recipe=made, current=current)
 
 
+@once
 def _facts(t: Tenant) -> Mapping[str, str]:
     """Digests of the permit's values; empty if it does not exist or is not ours."""
     secret = t.view.own("Secret", t.names.etcd_permit)
     return secret.secret.digests if secret is not None and secret.secret is not None else {}
-@once
 
 
 def _recorded(t: Tenant) -> bool:
