@@ -10,7 +10,7 @@ from datetime import datetime
 
 from hosted_cp.api.cluster import ClusterSpec, ParsedCluster, parse_cluster
 from hosted_cp.hosting import endpoint
-from hosted_cp.hosting.names import Names
+from hosted_cp.hosting.names import children_of, tenants_with
 from hosted_cp.hosting.plan import plan
 from hosted_cp.hosting.settings import Settings
 from hosted_cp.hosting.tenant import tenant
@@ -45,6 +45,7 @@ _NAMES_SECRETS = (b'"certificateRefs"', b'"dataSourceSecretName"')
 #: How many specs are kept as read, and of how many nodes the addresses: a node is ten times as large as they are.
 _SPECS = 256
 _NODES = 10_000
+_BY_KIND = {resource.kind: resource for resource in CHILDREN}
 
 #: On every pod and volume claim of a tenant.
 _HOSTED = "app=k0smotron"
@@ -107,9 +108,17 @@ class Clusters:
 
     def _of_object(self, resource: Resource, each: Observed) -> Iterator[Key]:
         namespace = each.ref.namespace or ""
+        owned = False
         for owner in each.owner_references:
             if owner.get("controller") and owner.get("kind") == CLUSTER.kind:
+                owned = True
                 yield Key(namespace, str(owner.get("name")))
+        if not owned:
+            # Somebody else's: it may stand in the way of a tenant, or be an authority that the user brings.
+            clusters = self._caches.store(CLUSTER)
+            for name in tenants_with(each.ref.kind, each.ref.name):
+                if clusters.get(namespace, name) is not None:
+                    yield Key(namespace, name)
         if resource in (POD, PERSISTENT_VOLUME_CLAIM):
             yield Key(namespace, each.labels.get("cluster", ""))
             return
@@ -150,8 +159,8 @@ class Clusters:
             for resource in CHILDREN
             for child in stores[resource].by("controller", owner.uid)
         }
-        for resource, child_name in _names(name):
-            found = stores[resource].get(namespace, child_name)
+        for kind, child_name in children_of(name):
+            found = stores[_BY_KIND[kind]].get(namespace, child_name)
             if found is not None:
                 children[found.ref.kind, found.ref.name] = found
         references = {
@@ -209,21 +218,6 @@ def access_of(view: TenantView, spec: ClusterSpec) -> TenantAccess | None:
     return TenantAccess(
         uid=t.uid, namespace=t.namespace, authority=at.authority, server=at.server, server_name=at.server_name
     )
-
-
-def _names(name: str) -> Iterator[tuple[Resource, str]]:
-    """Every name that a tenant's objects may have, to see who else is there."""
-    names = Names(name)
-    for kind in ("ClusterIP", "NodePort", "LoadBalancer"):
-        yield SERVICE, names.service(kind)
-    yield SERVICE, names.etcd
-    for purpose in ("ca", "proxy", "sa", "etcd", "apiserver-etcd-client", "etcd-server", "etcd-peer"):
-        yield SECRET, names.secret(purpose)
-    for secret in (names.kubeconfig, names.config, names.etcd_permit):
-        yield SECRET, secret
-    for resource in (STATEFUL_SET, POD_DISRUPTION_BUDGET, NETWORK_POLICY):
-        yield resource, names.control_plane
-        yield resource, names.etcd
 
 
 def _named_secrets(owner: Observed) -> Iterable[str]:

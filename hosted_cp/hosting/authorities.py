@@ -17,6 +17,8 @@ from hosted_cp.planning.observed import Observed, SecretFacts
 
 #: purpose -> common name.
 COMMON_NAMES = {"ca": "kubernetes-ca", "proxy": "kubernetes-front-proxy-ca", "etcd": "etcd-ca"}
+#: Every purpose that a tenant may have an authority for.
+ALL = (*COMMON_NAMES, "sa")
 SECRET_TYPE = "cluster.x-k8s.io/secret"  # noqa: S105
 CLUSTER_NAME = "cluster.x-k8s.io/cluster-name"
 

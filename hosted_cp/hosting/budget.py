@@ -13,9 +13,12 @@ from hosted_cp.hosting.wanted import Wanted
 
 
 def wanted(t: Tenant) -> list[Wanted]:
-    budgets = []
-    if t.replicas > 1:
-        budgets.append(_budget(t, name=t.names.control_plane, component="cluster", part="control-plane"))
+    return [each for each in at_most(t) if each.ref.name != t.names.control_plane or t.replicas > 1]
+
+
+def at_most(t: Tenant) -> list[Wanted]:
+    """The budgets that this tenant can have, however its replicas change."""
+    budgets = [_budget(t, name=t.names.control_plane, component="cluster", part="control-plane")]
     if t.decisions.etcdMembers > 1:
         budgets.append(_budget(t, name=t.names.etcd, component="etcd", part="etcd"))
     return budgets

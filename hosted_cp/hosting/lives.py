@@ -63,15 +63,23 @@ def _adopted(t: Tenant, claim: Observed) -> bool:
     return claim.annotations.get(ADOPT) == t.uid and not authorities.missing(t)
 
 
+def foreign(t: Tenant) -> list[Observed]:
+    """Objects of somebody else under names of ours, needed or not. A certificate Secret is none: it is brought."""
+    brought = {t.names.secret(purpose) for purpose in authorities.ALL}
+    return [
+        child
+        for child in t.view.children.values()
+        if child.controller_uid != t.uid
+        and not child.deleting
+        and not (child.ref.kind == "Secret" and child.ref.name in brought)
+    ]
+
+
 def conflicts(t: Tenant, wanted: Iterable[Wanted]) -> Cause | None:
-    """Objects of somebody else under names that we need. A certificate Secret is none: it is the user's to bring."""
-    found = []
-    for each in wanted:
-        if each.target is Target.TENANT:
-            continue
-        seen = t.view.child(each.ref.kind, each.ref.name)
-        if seen is not None and seen.controller_uid != t.uid and not seen.deleting:
-            found.append(f"{seen.ref.kind} {seen.ref.name}")
+    """Objects of somebody else under the names of these, of what is wanted now and of what will be."""
+    theirs = foreign(t)
+    names = {(each.ref.kind, each.ref.name) for each in wanted if each.target is not Target.TENANT} if theirs else set()
+    found = [f"{each.ref.kind} {each.ref.name}" for each in theirs if (each.ref.kind, each.ref.name) in names]
     if not found:
         return None
     return Cause(

@@ -7,7 +7,7 @@ change) and never to pod templates (a label must not restart a control plane).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -70,6 +70,34 @@ class Names:
     @cached_property
     def kubeconfig(self) -> str:
         return f"{self.tenant}-kubeconfig"
+
+
+#: Kind -> what stands around a tenant's name in the name of a child of that kind.
+_AROUND: Mapping[str, tuple[tuple[str, str], ...]] = {
+    "Service": (("kmc-", ""), ("kmc-", "-nodeport"), ("kmc-", "-lb"), ("kmc-", "-etcd")),
+    "Secret": (
+        *(("", f"-{purpose}") for purpose in ("ca", "proxy", "sa", "etcd")),
+        *(("", f"-{purpose}") for purpose in ("apiserver-etcd-client", "etcd-server", "etcd-peer", "kubeconfig")),
+        ("kmc-", "-config"),
+        ("kmc-", "-etcd-permit"),
+    ),
+    **dict.fromkeys(("StatefulSet", "PodDisruptionBudget", "NetworkPolicy"), (("kmc-", ""), ("kmc-", "-etcd"))),
+}
+
+
+def children_of(tenant: str) -> Iterator[tuple[str, str]]:
+    """Kind and name of every object that a tenant may have."""
+    for kind, around in _AROUND.items():
+        for before, after in around:
+            yield kind, shortened(f"{before}{tenant}{after}")
+
+
+def tenants_with(kind: str, name: str) -> Iterator[str]:
+    """The tenants that may have a child of this kind and name, whether they exist or not."""
+    for before, after in _AROUND.get(kind, ()):
+        tenant = name.removeprefix(before).removesuffix(after)
+        if tenant and f"{before}{tenant}{after}" == name:
+            yield tenant
 
 
 def selector(tenant: str, component: str) -> dict[str, str]:

@@ -15,12 +15,12 @@ from typing import Any
 from hosted_cp.api.cluster import Patch
 from hosted_cp.api.problems import Problem
 from hosted_cp.api.text import TextError, load
-from hosted_cp.hosting import patch_types
+from hosted_cp.hosting import budget, patch_types
 from hosted_cp.hosting.names import COMPONENT
 from hosted_cp.hosting.patch_types import PatchError
 from hosted_cp.hosting.tenant import Tenant
 from hosted_cp.hosting.wanted import Wanted
-from hosted_cp.planning.actions import Object
+from hosted_cp.planning.actions import Object, Target
 
 #: Labels by which we, the selectors and k0smotron's tools find objects; and prefixes of keys that are ours alone.
 _OUR_LABELS = ("app", "cluster", "component", COMPONENT, "cluster.x-k8s.io/control-plane")
@@ -57,12 +57,39 @@ def apply_patches(t: Tenant, wanted: Sequence[Wanted]) -> tuple[list[Wanted], li
     return patched, problems
 
 
+def problems_of_later(t: Tenant, wanted: Sequence[Wanted], later: Sequence[Wanted]) -> list[Problem]:
+    """Why patches do not fit what is wanted `later`, and which fit nothing of either."""
+    if not t.spec.patches:
+        return []
+    # With one replica there is no budget, but a tenant whose replicas change must not be refused for what it has ready.
+    there = [*wanted, *later]
+    spare = [each for each in budget.at_most(t) if each.ref not in {other.ref for other in there}]
+    _, problems = apply_patches(t, [*later, *spare])
+    targets = {_target(each.body) for each in [*there, *spare] if each.target is not Target.TENANT}
+    shown = ", ".join(sorted(f"{kind} {component}" for kind, component in targets if kind != "Secret"))
+    for index, patch in enumerate(t.spec.patches):
+        asked = (patch.target.kind, patch.target.component)
+        if asked not in targets:
+            problems.append(
+                Problem(
+                    field=f"spec.patches[{index}].target",
+                    fault=f"no object of this tenant is of kind {asked[0][:64]} and component {asked[1][:64]}",
+                    remedy=f"name one of those that there are ({shown}), or remove the patch",
+                )
+            )
+    return problems
+
+
+def _target(body: Object) -> tuple[str, str]:
+    """Kind and component, by which patches find their objects."""
+    return body["kind"], str((body["metadata"].get("labels") or {}).get(COMPONENT))
+
+
 def _patched(each: Wanted, patches: Sequence[Patch], *, privileged: bool) -> tuple[Object, list[Problem]]:
     body = each.body
-    component = (body["metadata"].get("labels") or {}).get(COMPONENT)
     problems = []
     for index, patch in enumerate(patches):
-        if patch.target.kind != body["kind"] or patch.target.component != component:
+        if (patch.target.kind, patch.target.component) != _target(each.body):
             continue
         try:
             if each.recipe is not None:

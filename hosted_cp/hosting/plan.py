@@ -6,52 +6,31 @@ config -> etcd -> k0s. Whatever stands in the way stops the writes, never the st
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from hosted_cp.api import checks
-from hosted_cp.api.cluster import Network
-from hosted_cp.api.problems import Problem
 from hosted_cp.hosting import (
     authorities,
-    budget,
     certificates,
     config,
     controllers,
     deletion,
     endpoint,
-    etcd,
     kubeconfig,
     lives,
     patches,
-    policy,
-    privileges,
-    service,
+    rehearsal,
     unsupported,
 )
 from hosted_cp.hosting import status as reporting
+from hosted_cp.hosting.children import everything_wanted
 from hosted_cp.hosting.names import FINALIZER
+from hosted_cp.hosting.refusals import spec_problems
 from hosted_cp.hosting.tenant import Tenant, tenant
 from hosted_cp.hosting.view import TenantView
 from hosted_cp.hosting.wanted import Wanted, settle
-from hosted_cp.k0s import versions
-from hosted_cp.k0s.command import flag_problems
 from hosted_cp.planning.actions import Action, Delete, PatchMetadata, Plan, Target
-
-#: The child objects, in the order in which they are written. A new one is a new module and a line here.
-MODULES: tuple[Callable[[Tenant], list[Wanted]], ...] = (
-    service.wanted,
-    authorities.wanted,
-    certificates.wanted,
-    etcd.wanted,
-    kubeconfig.wanted,
-    config.wanted,
-    controllers.wanted,
-    budget.wanted,
-    policy.wanted,
-    endpoint.wanted,
-)
 
 #: Kinds of ours that go when they are not wanted any more. Never Secrets, StatefulSets or volumes.
 _PRUNED = ("Service", "PodDisruptionBudget", "NetworkPolicy")
@@ -67,15 +46,17 @@ def plan(view: TenantView) -> Plan:
 
     t = tenant(view, view.spec)
     problems = spec_problems(t)
-    wanted = [] if problems else everything_wanted(t)
+    held = bool(problems) or unsupported.blocking(t.spec)
+    wanted = [] if held else everything_wanted(t)
+    later = [] if held else _later(t, wanted)
     patched, patch_problems = patches.apply_patches(t, wanted)
     problems += patch_problems
-    if not problems:
-        problems += later_problems(t, wanted)
+    if not held:
+        problems += patches.problems_of_later(t, wanted, later)
     missing = [*authorities.problems(t), *config.missing(t)]
-    in_the_way = lives.former_life(t) or lives.conflicts(t, wanted)
+    in_the_way = lives.former_life(t) or lives.conflicts(t, [*wanted, *later])
     actions: list[Action] = []
-    if in_the_way is None and not problems and not unsupported.blocking(t.spec):
+    if in_the_way is None and not problems and not held:
         actions = _finalizer(view) + _settle(t, patched) + _prune(t, patched)
     made = Plan(
         actions=tuple(actions),
@@ -90,47 +71,12 @@ def plan(view: TenantView) -> Plan:
     return made
 
 
-def spec_problems(t: Tenant) -> list[Problem]:
-    """What the spec asks for and cannot get, whatever the world is like. While there is any, nothing is written."""
-    running = Network(
-        pod_cidr=t.decisions.podCIDR,
-        service_cidr=t.decisions.serviceCIDR,
-        cluster_domain=t.decisions.clusterDomain,
-        dual_stack=t.spec.network.dual_stack,
-        pod_cidr_v6=t.spec.network.pod_cidr_v6,
-        service_cidr_v6=t.spec.network.service_cidr_v6,
-    )
-    found = [
-        *checks.problems(
-            t.spec,
-            name=t.name,
-            old=running if t.former.version else None,
-            old_storage=t.former.storage,
-            support=versions.support_problem,
-        ),
-        *flag_problems(t.spec.control_plane_flags, version=t.version),
-        *config.problems(t),
-        *controllers.problems(t),
-        *privileges.problems(t),
-    ]
-    unique = {str(problem): problem for problem in found}
-    return list(unique.values())
+def _later(t: Tenant, wanted: Sequence[Wanted]) -> list[Wanted]:
+    """What is not wanted yet because an input is unknown. Looked for only where something hangs on it.
 
-
-def later_problems(t: Tenant, wanted: Sequence[Wanted]) -> list[Problem]:
-    """Why the user's patches do not fit what is not wanted yet, so that nobody hears of it only after etcd runs."""
-    there = {each.ref for each in wanted}
-    coming = [Wanted(body=controllers.stateful_set(t))] if t.spec.patches else []
-    _, problems = patches.apply_patches(t, [each for each in coming if each.ref not in there])
-    return problems
-
-
-def everything_wanted(t: Tenant) -> list[Wanted]:
-    """All objects of the tenant whose inputs are known, in writing order, before the user's patches.
-
-    Only for a spec without problems: what k0s or the API would refuse is not looked at again.
+    The user shall hear at once what would stop his tenant half-way: a patch that does not fit, a name that is taken.
     """
-    return [each for module in MODULES for each in module(t)]
+    return rehearsal.later(t, wanted) if t.spec.patches or lives.foreign(t) else []
 
 
 def _finalizer(view: TenantView) -> list[Action]:

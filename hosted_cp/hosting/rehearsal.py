@@ -1,7 +1,7 @@
 """What a spec comes to, without a cluster: the plan is made again and again against a world that does as it is told.
 
-For `hosted-cp render` and for golden files. What only a real cluster can say stands in the result as a marked text
-(`<node port of api>`), so that nobody takes it for a fact.
+For `hosted-cp render`, for golden files, and for plans that have to know early what will be wanted late. What only a
+real cluster can say stands in the result as a marked text (`<node port of api>`), so that nobody takes it for a fact.
 """
 
 from __future__ import annotations
@@ -12,15 +12,18 @@ from typing import Any
 
 import orjson
 
+from hosted_cp.api.cluster import ClusterSpec
 from hosted_cp.api.problems import Problem
-from hosted_cp.hosting import patches
+from hosted_cp.hosting import authorities, config, patches, unsupported
+from hosted_cp.hosting.children import everything_wanted
 from hosted_cp.hosting.permit import PermitRecipe
-from hosted_cp.hosting.plan import everything_wanted, spec_problems
-from hosted_cp.hosting.tenant import tenant
+from hosted_cp.hosting.refusals import spec_problems
+from hosted_cp.hosting.tenant import Tenant, tenant
 from hosted_cp.hosting.view import NodeAddress, TenantView
 from hosted_cp.hosting.wanted import Wanted
+from hosted_cp.k0s.config import DSN_KEY
 from hosted_cp.planning.actions import Ref, Target
-from hosted_cp.planning.observed import Observed
+from hosted_cp.planning.observed import Observed, SecretFacts
 
 #: What stands for what the cluster will say: value while rehearsing -> text in the result.
 _PLACEHOLDERS: Mapping[Any, str] = {
@@ -30,7 +33,8 @@ _PLACEHOLDERS: Mapping[Any, str] = {
     "192.0.2.102": "<address of the load balancer>",
     "192.0.2.103": "<cluster IP>",
 }
-_ROUNDS = 8
+#: More than any tenant needs from nothing to its last object.
+_ROUNDS = 12
 
 
 def rehearse(view: TenantView) -> tuple[list[Wanted], list[Problem]]:
@@ -40,27 +44,82 @@ def rehearse(view: TenantView) -> tuple[list[Wanted], list[Problem]]:
     """
     if view.spec is None or view.problems:
         return [], list(view.problems)
-    nodes = (NodeAddress(node="node", type="InternalIP", address="192.0.2.101"),)
-    world = dict(view.children)
-    wanted: list[Wanted] = []
+    not_yet = unsupported.problems(view.spec)
+    if unsupported.blocking(view.spec):
+        return [], not_yet
+    problems = spec_problems(tenant(view, view.spec))
+    if problems:
+        return [], not_yet + problems
+    t, wanted = _played(view, view.spec)
+    patched, patch_problems = patches.apply_patches(t, wanted)
+    problems = [*not_yet, *spec_problems(t), *patch_problems, *patches.problems_of_later(t, wanted, [])]
+    return [replace(each, body=marked(each.body)) for each in patched], problems
+
+
+def later(t: Tenant, wanted: Sequence[Wanted]) -> list[Wanted]:
+    """What this tenant will want and does not want yet, before the user's patches.
+
+    Only for a spec without problems, of which `wanted` is what is wanted now. The StatefulSet of the controllers is
+    what needs everything else: once it is wanted, nothing is to come.
+    """
+    there = {each.ref for each in wanted}
+    if any((ref.kind, ref.name) == ("StatefulSet", t.names.control_plane) for ref in there):
+        return []
+    _, everything = _played(t.view, t.spec)
+    return [each for each in everything if each.ref not in there]
+
+
+def _played(view: TenantView, spec: ClusterSpec) -> tuple[Tenant, list[Wanted]]:
+    """The tenant at the end of the play, and every object as it was first wanted, in writing order, before patches."""
+    view = _with_what_others_bring(view, spec)
+    world = {key: child for key, child in view.children.items() if _stays(child, view, spec)}
     first: dict[Ref, Wanted] = {}
-    problems: list[Problem] = []
+    wanted: list[Wanted] = []
     for _ in range(_ROUNDS):
-        t = tenant(replace(view, children=dict(world), nodes=nodes, pods=tuple(_pods(world.values(), view))), view.spec)
-        problems = spec_problems(t)
-        if problems:
-            break
-        patched, problems = patches.apply_patches(t, everything_wanted(t))
-        before = len(wanted)
-        wanted = patched
-        if problems or len(wanted) == before:
-            break
+        t = tenant(replace(view, children=dict(world), pods=tuple(_pods(world.values(), view))), spec)
+        wanted = [each for each in everything_wanted(t) if each.target is not Target.TENANT]
         for each in wanted:
-            if each.target is not Target.TENANT:
-                first.setdefault(each.ref, each)
-                world[each.ref.kind, each.ref.name] = _made(each, view)
-    shown = [first[each.ref] for each in wanted if each.ref in first]
-    return [replace(each, body=marked(each.body)) for each in shown], problems
+            first.setdefault(each.ref, each)
+        patched, _ = patches.apply_patches(t, wanted)
+        made = {(each.ref.kind, each.ref.name): _made(each, view) for each in patched}
+        if made.items() <= world.items():
+            break
+        world |= made
+    return t, [first[each.ref] for each in wanted]
+
+
+def _stays(child: Observed, view: TenantView, spec: ClusterSpec) -> bool:
+    """Whether an object is there in the play: ours, and the authorities that the user brought. Others are gone."""
+    t = tenant(view, spec)
+    brought = {t.names.secret(purpose) for purpose in authorities.purposes(t)}
+    return child.controller_uid == view.owner.uid or (child.ref.kind == "Secret" and child.ref.name in brought)
+
+
+def _with_what_others_bring(view: TenantView, spec: ClusterSpec) -> TenantView:
+    """A world in which nodes have addresses, and the Secrets that the spec names exist and hold what they should."""
+    t = tenant(view, spec)
+    children, references = dict(view.children), dict(view.references)
+    for purpose in authorities.purposes(t):
+        name = authorities.secret_name(t, purpose)
+        brought = name != t.names.secret(purpose) or (
+            authorities.seen(t, purpose) and not authorities.is_ours(t, purpose)
+        )
+        if (brought or t.former.version) and not authorities.usable(t, purpose):
+            children.pop(("Secret", name), None)
+            references["Secret", name] = _unknown(name, view, facts=None)
+    kine = spec.storage.kine if spec.storage else None
+    database = kine.data_source_secret_name if kine and config.missing(t) else None
+    if database:
+        facts = SecretFacts(type="Opaque", digests={DSN_KEY: "unknown"})
+        references["Secret", database] = _unknown(database, view, facts=facts)
+    nodes = (NodeAddress(node="node", type="InternalIP", address="192.0.2.101"),)
+    return replace(view, children=children, references=references, nodes=nodes)
+
+
+def _unknown(name: str, view: TenantView, *, facts: SecretFacts | None) -> Observed:
+    """A Secret of somebody else, of whose content nothing is known."""
+    ref = Ref(api_version="v1", kind="Secret", namespace=view.owner.ref.namespace, name=name)
+    return Observed(ref=ref, uid=f"Secret-{name}", resource_version="1", secret=facts)
 
 
 def _made(wanted: Wanted, view: TenantView) -> Observed:

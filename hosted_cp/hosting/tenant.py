@@ -266,7 +266,7 @@ def _former(view: TenantView, names: Names) -> Decisions:
 
 def _version(view: TenantView, spec: ClusterSpec, former: Decisions, refused: list[Problem]) -> str:
     catalogue = view.settings.catalogue
-    if not spec.version or versions.support_problem(spec.version) is not None:  # said by `plan.spec_problems`
+    if not spec.version or versions.support_problem(spec.version) is not None:  # said by `refusals.spec_problems`
         return former.version or versions.default(catalogue)
     wanted = str(versions.parse(spec.version))
     if former.version and wanted != former.version and not _never_served(view):

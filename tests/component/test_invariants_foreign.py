@@ -17,6 +17,7 @@ from hosted_cp.kube.resources import (
     CONFIG_MAP,
     JOIN_TOKEN_REQUEST,
     PERSISTENT_VOLUME_CLAIM,
+    POD_DISRUPTION_BUDGET,
     SECRET,
     SERVICE,
     STATEFUL_SET,
@@ -110,18 +111,58 @@ async def test_a_tenant_of_a_running_k0smotron_gets_no_write(stage: Stage) -> No
 # -- others, and former lives ----------------------------------------------------------------------------------------
 
 
-async def test_what_others_own_is_neither_changed_nor_removed(stage: Stage) -> None:
-    metadata = {"name": "kmc-a-config", "namespace": stage.namespace}
-    body = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": {"k": "mine"}}
-    foreign = (await stage.admin.create(SECRET, body))["metadata"]
-    async with stage.operating():
-        await stage.create("a")
-        state = await stage.until(CLUSTER, ["a"], reason("NameConflict"))
-        assert "kmc-a-config" in conditions(state["a"])["Available"]["message"]
+def others(namespace: str) -> dict[str, tuple[Resource, Object]]:
+    """Tenant -> an object of somebody else under a name that the tenant needs, early or late."""
+    labels = {"of": "somebody-else"}
+    pod = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "x", "image": "x"}]}}
+    workload = {"serviceName": "x", "replicas": 0, "selector": {"matchLabels": labels}, "template": pod}
+    made: dict[str, tuple[Resource, str, Object]] = {
+        "a": (SECRET, "kmc-a-config", {"stringData": {"k": "mine"}}),
+        "b": (SERVICE, "kmc-b-etcd", {"spec": {"ports": [{"port": 1}]}}),
+        "c": (STATEFUL_SET, "kmc-c", {"spec": workload}),
+        "d": (POD_DISRUPTION_BUDGET, "kmc-d", {"spec": {"selector": {"matchLabels": labels}}}),
+        "e": (SECRET, "e-kubeconfig", {"stringData": {"k": "mine"}}),
+    }
+    return {
+        tenant: (
+            resource,
+            {
+                "apiVersion": resource.api_version,
+                "kind": resource.kind,
+                "metadata": {"name": name, "namespace": namespace},
+                **rest,
+            },
+        )
+        for tenant, (resource, name, rest) in made.items()
+    }
+
+
+async def test_what_others_own_stops_everything_and_is_left_alone(stage: Stage) -> None:
+    foreign = {
+        tenant: (resource, (await stage.admin.create(resource, body)).body["metadata"])
+        for tenant, (resource, body) in others(stage.namespace).items()
+    }
+    since = stage.audit.mark()
+    async with stage.operating() as operator:
+        for tenant in foreign:
+            await stage.create(tenant, {"replicas": 2 if tenant == "d" else 1})
+        state = await stage.until(CLUSTER, foreign, reason("NameConflict"))
+        for tenant, (_, theirs) in foreign.items():
+            assert theirs["name"] in conditions(state[tenant])["Available"]["message"]
+        await stage.rest(operator)
+        written = stage.requests(since, without=("list", "watch"))
+        assert {(each.resource, each.subresource) for each in written} == {("clusters", "status"), ("events", "")}
         await stage.admin.delete(CLUSTER, stage.namespace, "a")
         await stage.gone("a")
         live = (await stage.admin.get(SECRET, stage.namespace, "kmc-a-config"))["metadata"]
-        assert (live["uid"], live["resourceVersion"]) == (foreign["uid"], foreign["resourceVersion"])
+        assert (live["uid"], live["resourceVersion"]) == (
+            foreign["a"][1]["uid"],
+            foreign["a"][1]["resourceVersion"],
+        )
+        del foreign["a"]
+        for resource, theirs in foreign.values():
+            await stage.admin.delete(resource, stage.namespace, theirs["name"])
+        await stage.available(*foreign)
 
 
 async def test_a_tenant_made_anew_meets_its_former_life(stage: Stage) -> None:

@@ -78,6 +78,14 @@ BAD: Mapping[str, tuple[Json, str, str, str]] = {
         patch("merge", "type: x", target="Secret", component="certificates"), "spec.patches[0]", "cannot be patched",
         "correct or",
     ),
+    "patch of nothing": (
+        patch("merge", "metadata: {labels: {a: b}}", component="controlplane"), "spec.patches[0].target",
+        "of kind StatefulSet and component controlplane", "StatefulSet control-plane",
+    ),
+    "patch of a policy that nobody makes": (
+        patch("merge", "metadata: {labels: {a: b}}", target="NetworkPolicy"), "spec.patches[0].target",
+        "of kind NetworkPolicy and component control-plane", "or remove the patch",
+    ),
     "hostPath": (
         {"persistence": {"type": "hostPath", "hostPath": "/x"}}, "spec.persistence.type", "not allowed in namespace",
         "--privileged-namespace tenants",
@@ -161,6 +169,39 @@ def test_a_running_tenant_loses_nothing(name: str) -> None:
     world.changes(**{key: None for key in spec if key != "service"}, service=NODE_PORT)
     world.settle()
     assert world.condition("SpecAccepted")["status"] == "True"
+
+
+def test_a_patch_of_etcd_where_there_is_none() -> None:
+    world = World().asks(**kine(SQLITE), **patch("merge", "metadata: {labels: {a: b}}", component="etcd")).settle()
+    assert world.why == (
+        "SpecInvalid: spec.patches[0].target: no object of this tenant is of kind StatefulSet and component etcd; name"
+        " one of those that there are (PodDisruptionBudget control-plane, Service control-plane, StatefulSet"
+        " control-plane), or remove the patch"
+    )
+
+
+def test_a_patch_waits_in_silence_for_an_object_that_comes_later_or_with_more_replicas() -> None:
+    targets = [
+        ("Service", "control-plane"), ("Service", "etcd"), ("StatefulSet", "etcd"), ("StatefulSet", "control-plane"),
+        ("PodDisruptionBudget", "control-plane"),
+    ]  # fmt: skip
+    patches = [
+        patch("merge", f"metadata: {{labels: {{p: '{index}'}}}}", target=kind, component=component)["patches"][0]
+        for index, (kind, component) in enumerate(targets)
+    ]
+    world = World().asks(patches=patches)
+    for _ in range(12):
+        world.reconcile()
+        assert world.condition("SpecAccepted").get("status", "True") == "True", world.condition("SpecAccepted")
+        pretend_pods.step(world.server, world.script)
+    assert world.settle().available
+    assert world.body("StatefulSet", "kmc-demo")["metadata"]["labels"]["p"] == "3"
+    world.changes(replicas=2)
+    world.settle()
+    assert world.body("PodDisruptionBudget", "kmc-demo")["metadata"]["labels"]["p"] == "4"
+    world.changes(replicas=1)
+    assert world.settle().condition("SpecAccepted")["status"] == "True"
+    assert not world.exists("PodDisruptionBudget", "kmc-demo")
 
 
 @pytest.mark.parametrize("name", ["x" * 200, "a.b", "x" * 44])

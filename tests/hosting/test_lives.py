@@ -247,10 +247,28 @@ def test_a_foreign_object_under_our_name_is_reported_and_survives_everything(kin
     assert world.why.startswith(f"NameConflict: {kind} {name} exist")
     assert "give the tenant another name" in world.why
     assert world.failure == ""
+    assert world.done == [], "nothing is begun that could not be ended"
+    healed = world.fork()
+    healed.server.delete(theirs)
+    assert healed.settle().available
     world.deletes()
     world.settle()
     assert unchanged(world.server.get(theirs), kept)
     assert not world.exists("Cluster", "demo")
+
+
+def test_a_name_that_is_not_needed_is_no_conflict() -> None:
+    """Of one replica with one member on a node port."""
+    world = World()
+    names = [("Service", "kmc-demo-lb"), ("Service", "kmc-demo"), ("PodDisruptionBudget", "kmc-demo")]
+    for each in names:
+        world.server.create(foreign(*each))
+    assert world.asks().settle().available
+    world.changes(replicas=2)
+    before = len(world.done)
+    world.settle()
+    assert world.why.startswith("NameConflict: PodDisruptionBudget kmc-demo exist")
+    assert len(world.done) == before
 
 
 def test_a_conflict_ends_when_the_foreign_object_goes() -> None:

@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from hosted_cp.hosting.plan import MODULES
+from hosted_cp.hosting.children import MODULES
 from hosted_cp.planning.actions import Apply, Create, PatchMetadata, Replace
 from tests.hosting import pretend_pods
 from tests.hosting.variants import VARIANTS, settled

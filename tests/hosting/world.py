@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from hosted_cp.api.cluster import parse_cluster
 from hosted_cp.executor import METADATA_MANAGER, _with_foreign_metadata, merge_difference
-from hosted_cp.hosting.names import Names
+from hosted_cp.hosting.names import Names, children_of
 from hosted_cp.hosting.plan import plan
 from hosted_cp.hosting.settings import Settings
 from hosted_cp.hosting.view import NodeAddress, TenantView
@@ -247,7 +247,7 @@ class World:
         """What `hosted_cp.controllers.clusters` would hand to the planner."""
         owner = self.observed(self.server.objects[self.owner_ref])
         parsed = parse_cluster(owner.body)
-        names = set(_children_names(self.names))
+        names = set(children_of(self.name))
         children: dict[tuple[str, str], Observed] = {}
         secrets: dict[str, Observed] = {}
         pods: list[Observed] = []
@@ -485,20 +485,6 @@ class World:
         for ref, body in self.server.objects.items():
             if any(o["uid"] == uid and o.get("controller") for o in body["metadata"].get("ownerReferences", [])):
                 yield ref
-
-
-def _children_names(names: Names) -> Iterator[tuple[str, str]]:
-    """Every name that a tenant's objects may have."""
-    for kind in ("ClusterIP", "NodePort", "LoadBalancer"):
-        yield "Service", names.service(kind)
-    yield "Service", names.etcd
-    for purpose in ("ca", "proxy", "sa", "etcd", "apiserver-etcd-client", "etcd-server", "etcd-peer"):
-        yield "Secret", names.secret(purpose)
-    for secret in (names.kubeconfig, names.config, names.etcd_permit):
-        yield "Secret", secret
-    for kind in ("StatefulSet", "PodDisruptionBudget", "NetworkPolicy"):
-        yield kind, names.control_plane
-        yield kind, names.etcd
 
 
 _RUNNING: dict[str, World] = {}
