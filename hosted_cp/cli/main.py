@@ -65,6 +65,12 @@ def main() -> None:
     help="Make NetworkPolicies for tenants; only where something enforces them.",
 )
 @click.option(
+    "--priority-class",
+    metavar="NAME",
+    default="",
+    help="PriorityClass of the tenants' pods, which must exist. Without it the cluster's default holds.",
+)
+@click.option(
     "--cluster-domain", default="cluster.local", show_default=True, help="DNS domain of the management cluster."
 )
 @click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)

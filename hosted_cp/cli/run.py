@@ -52,6 +52,7 @@ def settings_of(options: Mapping[str, Any], *, in_cluster: bool) -> Settings:
         privileged_namespaces=frozenset(options["privileged_namespaces"]),
         network_policies=options["network_policies"],
         reaches_tenants=in_cluster,
+        priority_class=options["priority_class"] or "",
     )
 
 
