@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 
+from e2e.capi.programs import cluster_api
 from e2e.lab import programs
 from e2e.lab.programs import ProgramMissingError
 from k0s_images import images
@@ -19,8 +20,9 @@ from k0s_images.standin_launcher import launcher
 
 
 def _servers() -> None:
-    """What component tests start: kube-apiserver, etcd and the others of the newest minor."""
+    """What component tests start: kube-apiserver, etcd and the others of the newest minor, Cluster API's manager."""
     components(programs.MANAGEMENT_MINOR)
+    cluster_api()
 
 
 def _control_planes() -> None:

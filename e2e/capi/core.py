@@ -40,16 +40,13 @@ def webhook_configurations(release: ClusterApi, *, webhook_url: str, ca: bytes) 
     return found
 
 
-def arguments(
-    *, kubeconfig: Path, webhook_host: str, webhook_port: int, certificates: Path, health: str, diagnostics: str
-) -> list[str]:
+def arguments(*, kubeconfig: Path, webhook_port: int, certificates: Path, health: str, diagnostics: str) -> list[str]:
     """The manager's command line. `certificates` is a folder with tls.crt and tls.key; addresses are "host:port"."""
     gates = ",".join(f"{name}={str(on).lower()}" for name, on in _GATES.items())
     return [
         f"--kubeconfig={kubeconfig}", f"--webhook-port={webhook_port}", f"--webhook-cert-dir={certificates}",
         f"--health-addr={health}", f"--diagnostics-address={diagnostics}", "--insecure-diagnostics=true",
         f"--feature-gates={gates}", "--v=2",
-        *([f"--webhook-host={webhook_host}"] if webhook_host else []),
     ]  # fmt: skip
 
 
