@@ -50,7 +50,7 @@ def cloud_config(worker: Worker, resolved: Resolved) -> bytes:
 
 def _file(file: Written) -> str:
     text = _plain_text(file.content)
-    lines = [f"  - path: {_text(file.path, indent='')}"]
+    lines = [f"  - path: {yaml_scalar(file.path)}"]
     if text is None:
         lines += ["    encoding: b64", f'    content: "{base64.b64encode(file.content).decode()}"']
     else:

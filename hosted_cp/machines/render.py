@@ -24,8 +24,10 @@ def render(worker: Worker, resolved: Resolved) -> UserData:
     """The user data. Equal inputs give equal bytes. Raises `WorkerError`; never for a worker without `problems`."""
     try:
         value = _value(worker, resolved)
-    except UnicodeError:
-        raise WorkerError("a text of the worker holds half of a character, or is no UTF-8") from None
+    except WorkerError:
+        raise
+    except ValueError:  # of `quoting`, and of encoding and decoding
+        raise WorkerError("a text of the worker holds a NUL or half of a character, or is no UTF-8") from None
     return UserData(value=value, format=worker.format, warnings=tuple(_warnings(worker, value)))
 
 
