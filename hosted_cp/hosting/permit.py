@@ -107,13 +107,17 @@ def member_name(t: Tenant, ordinal: int) -> str:
 
 @once
 def members(t: Tenant) -> int:
-    """How many members the tenant's etcd has: as many as were granted, for life."""
+    """How many members the tenant's etcd has: as many as were granted, for life.
+
+    A grant that somebody took out of the permit ends no member that runs as it was decided.
+    """
     facts = _facts(t)
     granted = sum(1 for key in facts if key.startswith("member-")) if facts else 0
-    if granted:
-        return granted
     live = t.view.own("StatefulSet", t.names.etcd)
-    return int(live.get("spec", "replicas", default=0) if live else 0) or t.decisions.etcdMembers
+    running = int(live.get("spec", "replicas", default=0) if live else 0)
+    if granted and running != t.former.etcdMembers:
+        return granted
+    return running or granted or t.decisions.etcdMembers
 
 
 @once

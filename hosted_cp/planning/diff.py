@@ -347,8 +347,9 @@ def metadata_patch(wanted: Object, seen: Observed, *, target: Target = Target.MA
     }
     annotations = _changes(own, seen.annotations, before["annotations"])
     owners = _owners(metadata.get("ownerReferences") or (), seen.owner_references)
-    if not labels and not annotations and owners is None and note in (None, new_note):
-        return None  # a missing note alone is not worth a write
+    # (A missing note is worth a write: without it nobody would know later which labels are ours to remove.)
+    if not labels and not annotations and owners is None and note == new_note:
+        return None
     if note != new_note:
         annotations[OWN_METADATA_ANNOTATION] = new_note
     return PatchMetadata(
