@@ -45,8 +45,11 @@ class Answer:
 
     @cached_property
     def body(self) -> dict[str, Any]:
-        """The object, decoded at first use."""
-        decoded: dict[str, Any] = orjson.loads(self.raw)
+        """The object, decoded at first use. Raises `ServerFault` for what is none (half an answer)."""
+        try:
+            decoded: dict[str, Any] = orjson.loads(self.raw)
+        except orjson.JSONDecodeError:
+            raise ServerFault("the answer is no JSON") from None
         return decoded
 
     def __getitem__(self, name: str) -> Any:

@@ -13,6 +13,21 @@ from typing import Any
 
 import orjson
 
+#: Refusals in words of the API server's own, which name rights and quotas, and who else has refused, but no value. What
+#: an admission webhook or policy says after that is its author's, and may quote what it was asked about.
+_PLAIN = re.compile(
+    r"""(?:[\w.-]+(?:\ "[^"]{1,253}")?\ is\ forbidden:\ )?
+    (?: admission\ webhook\ "[^"]{1,253}"\ denied\ the\ request
+    | ValidatingAdmissionPolicy\ '[^']{1,253}'\ with\ binding\ '[^']{1,253}'\ denied\ request
+    | User\ "[^"]{1,253}"\ cannot\ \w+\ resource\ "[\w./-]{1,253}"\ in\ API\ group\ "[\w.-]*"
+      (?:\ in\ the\ namespace\ "[\w-]+")?
+    | cannot\ set\ blockOwnerDeletion[\w '/-]*
+    | exceeded\ quota:\ [\w\ :;,./=-]{1,1000}
+    | unable\ to\ create\ new\ content\ in\ namespace\ [\w-]+\ because\ it\ is\ being\ terminated
+    )""",
+    re.VERBOSE | re.ASCII,
+)
+
 
 class ApiError(Exception):
     """Every way in which a request fails."""
@@ -41,7 +56,9 @@ class ApiError(Exception):
         """What happened and in which fields, without a word of what was sent."""
         fields = ", ".join(sorted({field for field, _ in self.causes if field}))
         said = self.reason or type(self).__name__
-        return said + (f" ({self.code})" if self.code else "") + (f" in {fields}" if fields else "")
+        said += (f" ({self.code})" if self.code else "") + (f" in {fields}" if fields else "")
+        plain = _PLAIN.match(self.message)
+        return f"{said}: {plain[0]}" if plain else said
 
 
 class NotFound(ApiError):

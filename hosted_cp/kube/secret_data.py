@@ -9,8 +9,9 @@ from collections.abc import Mapping
 
 from hosted_cp.kube.cache import Caches
 from hosted_cp.kube.client import DEADLINE, ApiClient
+from hosted_cp.kube.errors import ServerFault
 from hosted_cp.kube.material import RecentMaterial
-from hosted_cp.kube.observing import secret_data
+from hosted_cp.kube.observing import Unreadable, secret_data
 from hosted_cp.kube.resources import SECRET
 from hosted_cp.planning.observed import Observed
 
@@ -35,7 +36,10 @@ class SecretData:
             if held is not None:
                 return held
         answer = await self._client.get(SECRET, namespace, name, deadline=deadline)
-        data = secret_data(answer.raw)
+        try:
+            data = secret_data(answer.raw)
+        except Unreadable as fault:
+            raise ServerFault(f"reading Secret {namespace}/{name}: {fault}") from None
         seen = self._caches.feed(answer, SECRET.ref(namespace, name))
         if seen is not None:
             self.remember(seen, data)
