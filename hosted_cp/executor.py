@@ -190,9 +190,8 @@ class Executor:
         except MaterialError as fault:
             raise _Failed(f"{_words(action)}: {fault}") from None
         except ApiError as error:
-            # What a server refuses or stumbles over it may quote.
-            quotes = isinstance(error, (errors.Invalid, errors.ServerFault))
-            said = error.public() if action.ref.kind == "Secret" and quotes else str(error)
+            # A server, or a webhook that it asks, may quote what it was sent. (Without an answer the words are ours.)
+            said = error.public() if action.ref.kind == "Secret" and error.code else str(error)
             raise _Failed(f"{_words(action)}: {said}", retry_after=error.retry_after) from None
 
     @asynccontextmanager
