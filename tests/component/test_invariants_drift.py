@@ -204,7 +204,9 @@ class Patient:
             now = await self.stage.until(kind, names, lambda body: bool(body) and true(body), seconds=20)
         except AssertionError:
             left = [body for name in names if (body := await self.stage.find(kind, name)) is None or not true(body)]
-            about = [f"{body['metadata']['name']}: {drifts_now[kind, body['metadata']['name']]}" for body in left if body]
+            about = [
+                f"{body['metadata']['name']}: {drifts_now[kind, body['metadata']['name']]}" for body in left if body
+            ]
             raise AssertionError(f"{kind.kind}: not repaired (or gone, of {names}): {about}") from None
         for name, body in now.items():
             self.was[kind, name] = body
@@ -278,3 +280,163 @@ async def test_whatever_is_changed_removed_or_added_is_undone_with_one_write(sta
         since = stage.audit.mark()
         await asyncio.sleep(1)
         assert stage.spent(since, without=("watch",)) == {}, "and then there is peace"
+
+
+# -- as a whole ------------------------------------------------------------------------------------------------------
+
+
+async def test_a_deleted_object_is_made_again_as_it_was(stage: Stage) -> None:
+    """Each alone, then all at once; with the same ports, the same database and the same authorities."""
+    async with stage.operating(settings=SETTINGS) as operator:
+        hit = await patient(stage, operator)
+        secrets = {name: value for name, value in once_only(await everything(stage)).items() if "permit" not in name}
+        rest = sorted(OWNED - AUTHORITIES)
+        for gone in ([each] for each in rest):
+            await _deleted(hit, gone)
+        await _deleted(hit, rest)
+        await stage.available("a")
+        await stage.rest(operator)
+        now = once_only(await everything(stage))
+        assert {name: now[name] for name in secrets} == secrets, "nothing that is made once was made twice"
+        since = stage.audit.mark()
+        await asyncio.sleep(1)
+        assert stage.spent(since, without=("watch",)) == {}
+
+
+async def _deleted(hit: Patient, gone: list[Ident]) -> None:
+    """Delete these; each is made again, once, and what else is written is bounded."""
+    stage = hit.stage
+    since = stage.audit.mark()
+    for resource, name in gone:
+        await stage.admin.delete(resource, stage.namespace, name)
+    for resource, name in gone:
+        before = hit.was[resource, name]
+
+        def true(body: Object, before: Object = before) -> bool:
+            return bool(body) and body["metadata"]["uid"] != before["metadata"]["uid"] and alike(body) == alike(before)
+
+        await stage.until(resource, [name], true, seconds=60)
+    await stage.available("a")
+    hit.was |= await owned(stage, "a")
+    written = [
+        each for each in stage.requests(since, without=("get", "list", "watch"))
+        if each.code < 300 and each.subresource != "status" and each.resource != "events"
+    ]  # fmt: skip
+    made = Counter((each.resource, each.name) for each in written if each.verb == "create")
+    assert made == Counter((resource.plural, name) for resource, name in gone)
+    # A Service that is made anew has another address in the cluster, which stands in config and StatefulSet.
+    others = [each for each in written if each.verb != "create"]
+    assert len(others) <= 4 * len(gone), others
+
+
+def alike(body: Object) -> Object:
+    """The meaning of an object without what follows from the Service's address inside the cluster."""
+    shown = meaning(body)
+    annotations = dict(shown["metadata"]["annotations"] or {})
+    for each in ("hosted-cp.io/config-digest", "hosted-cp.io/desired-hash", "hosted-cp.io/own-metadata"):
+        annotations.pop(each, None)
+    shown["metadata"] = {**shown["metadata"], "annotations": annotations}
+    if body["metadata"]["name"].endswith("-config"):
+        shown["data"] = sorted(shown["data"])
+    template = shown.get("spec", {}).get("template", {}).get("metadata", {}).get("annotations")
+    if template is not None:
+        for each in ("hosted-cp.io/config-digest", "hosted-cp.io/leaves-made"):
+            template.pop(each, None)
+    return shown
+
+
+async def test_a_lost_authority_is_reported_and_never_replaced(stage: Stage) -> None:
+    """Its return heals everything, and what others add and own is left alone meanwhile."""
+    async with stage.operating(settings=SETTINGS) as operator:
+        hit = await patient(stage, operator)
+        for resource, name in sorted(AUTHORITIES):
+            since = stage.audit.mark()
+            await stage.admin.delete(resource, stage.namespace, name)
+
+            def told(body: Object, name: str = name) -> bool:
+                said = conditions(body)["CertificatesAvailable"]
+                return said["status"] == "False" and f"Secret {name}: is gone" in said["message"]
+
+            found = await stage.until(CLUSTER, ["a"], told)
+            assert conditions(found["a"])["Available"]["status"] == "True", "what runs goes on running"
+            await stage.rest(operator)
+            assert await stage.find(resource, name) is None
+            written = stage.requests(since, without=("get", "list", "watch"))
+            assert {(each.resource, each.subresource) for each in written} <= {("clusters", "status"), ("events", "")}
+            lost = hit.was[resource, name]
+            metadata = {key: lost["metadata"][key] for key in ("name", "labels", "annotations", "ownerReferences")}
+            await stage.admin.create(resource, {**lost, "metadata": {**metadata, "namespace": stage.namespace}})
+            await stage.until(
+                CLUSTER, ["a"], lambda body: conditions(body)["CertificatesAvailable"]["status"] == "True"
+            )
+        await stage.available("a")
+        await stage.rest(operator)
+        for key, body in (await owned(stage, "a")).items():
+            same = meaning if key in AUTHORITIES else content
+            assert same(body) == same(hit.was[key]), key
+
+
+async def test_what_others_add_stays_and_what_is_no_longer_ours_is_not_touched(stage: Stage) -> None:
+    async with stage.operating(settings=SETTINGS) as operator:
+        hit = await patient(stage, operator)
+        theirs = {"metadata": {"labels": {"theirs": "kept"}, "annotations": {"theirs.example/note": "kept"}}}
+        since = stage.audit.mark()
+        for resource, name in OWNED:
+            await stage.admin.merge_patch(resource, stage.namespace, name, theirs, manager=SOMEBODY)
+        await stage.rest(operator)
+        assert stage.spent(since, without=("watch",)) == {}
+        # A drift beside it is repaired, and theirs stays.
+        for resource, name in OWNED:
+            spoilt = {"metadata": {"labels": {"team": "red"}}}
+            await stage.admin.merge_patch(resource, stage.namespace, name, spoilt, manager=SOMEBODY)
+        for resource in {resource for resource, _ in OWNED}:
+            names = [name for kind, name in OWNED if kind == resource]
+            await stage.until(resource, names, lambda body: body["metadata"]["labels"]["team"] == "blue")
+        await stage.rest(operator)
+        for body in (await owned(stage, "a")).values():
+            assert (
+                body["metadata"]["labels"]["theirs"] == body["metadata"]["annotations"]["theirs.example/note"] == "kept"
+            )
+        # Without its owner it is somebody else's, until it is given back.
+        for resource, name in [(SERVICE, "kmc-a-nodeport"), (STATEFUL_SET, "kmc-a"), (SECRET, "kmc-a-config")]:
+            since = stage.audit.mark()
+            taken = {"metadata": {"ownerReferences": None}}
+            await stage.admin.merge_patch(resource, stage.namespace, name, taken, manager=SOMEBODY)
+            found = await stage.until(
+                CLUSTER, ["a"], lambda body: conditions(body)["Available"]["reason"] == "NameConflict"
+            )
+            assert name in conditions(found["a"])["Available"]["message"]
+            await stage.rest(operator)
+            written = stage.requests(since, without=("get", "list", "watch"))
+            assert {(each.resource, each.subresource) for each in written} <= {("clusters", "status"), ("events", "")}
+            back = {"metadata": {"ownerReferences": hit.was[resource, name]["metadata"]["ownerReferences"]}}
+            await stage.admin.merge_patch(resource, stage.namespace, name, back, manager=SOMEBODY)
+            await stage.available("a")
+
+
+async def test_what_is_no_longer_wanted_goes_from_every_object(stage: Stage) -> None:
+    """Also of objects that were made by POST: their fields are made those of an apply first."""
+    async with stage.operating(settings=SETTINGS) as operator:
+        hit = await patient(stage, operator)
+        less = {
+            "metadata": {"labels": {"team": None}, "annotations": {"owner": None}},
+            "spec": {"resources": None, "mounts": None, "topologySpreadConstraints": None,
+                     "kubeconfigSecretMetadata": None},
+        }  # fmt: skip
+        await stage.admin.merge_patch(CLUSTER, stage.namespace, "a", less, manager=SOMEBODY)
+        await stage.available("a")
+        await stage.rest(operator)
+        found = await owned(stage, "a")
+        assert set(found) == set(hit.was)
+        for key, body in found.items():
+            assert not {"team", "shown"} & set(body["metadata"]["labels"]), key
+            assert not {"owner", "note"} & set(body["metadata"].get("annotations") or {}), key
+        pod = found[STATEFUL_SET, "kmc-a"]["spec"]["template"]["spec"]
+        assert pod["containers"][0]["resources"] == {"requests": {"cpu": "100m", "memory": "350Mi"}}
+        assert "topologySpreadConstraints" not in pod
+        assert "scratch" not in {each["name"] for each in pod["volumes"]}
+        since = stage.audit.mark()
+        touched = {"metadata": {"annotations": {"kubectl.kubernetes.io/touched": "yes"}}}
+        await stage.admin.merge_patch(CLUSTER, stage.namespace, "a", touched, manager=SOMEBODY)
+        await stage.rest(operator)
+        assert stage.spent(since, without=("watch",)) == {}
