@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 import orjson
 import pytest
 
 from e2e.capi import core, kinds
+from e2e.capi.infrastructure import Booted, Order, Provider
+from e2e.lab.client import from_kubeconfig
 from k0s_images.golang import components
 from tests.component.apiserver import KubectlError, Server, running
 from tests.component.core_manager import CoreManager, managing
@@ -63,3 +67,73 @@ def test_its_admission_is_in_force(management: Server, manager: CoreManager) -> 
     }
     with pytest.raises(KubectlError, match="must be a valid semantic version"):
         management.kubectl("create", "-f", "-", stdin=orjson.dumps(body))
+
+
+@dataclass
+class Shelf:
+    """A backend whose machines are orders on a shelf."""
+
+    orders: dict[str, Order] = field(default_factory=dict)
+
+    def boot(self, order: Order) -> Booted:
+        self.orders[order.name] = order
+        return Booted(address="192.0.2.7")
+
+    def remove(self, namespace: str, name: str) -> None:
+        self.orders.pop(name, None)
+
+
+def test_the_labs_infrastructure_keeps_cores_contract(management: Server, manager: CoreManager) -> None:
+    shelf = Shelf()
+    reference = {"apiGroup": kinds.GROUP, "name": "two"}
+    namespace = {"namespace": "default"}
+    objects = [
+        {
+            "apiVersion": "cluster.x-k8s.io/v1beta2",
+            "kind": "Cluster",
+            "metadata": {"name": "two", **namespace},
+            "spec": {
+                "controlPlaneEndpoint": {"host": "192.0.2.1", "port": 6443},
+                "infrastructureRef": {**reference, "kind": "LabCluster"},
+            },
+        },
+        {
+            "apiVersion": f"{kinds.GROUP}/{kinds.VERSION}",
+            "kind": "LabCluster",
+            "metadata": {"name": "two", **namespace},
+        },
+        {
+            "apiVersion": f"{kinds.GROUP}/{kinds.VERSION}",
+            "kind": "LabMachine",
+            "metadata": {"name": "two", **namespace},
+        },
+        {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": "data", **namespace},
+            "data": {"value": base64.b64encode(b"#cloud-config").decode()},
+        },
+        {
+            "apiVersion": "cluster.x-k8s.io/v1beta2",
+            "kind": "Machine",
+            "metadata": {"name": "two", **namespace},
+            "spec": {
+                "clusterName": "two",
+                "bootstrap": {"dataSecretName": "data"},
+                "infrastructureRef": {**reference, "kind": "LabMachine"},
+            },
+        },
+    ]
+    with Provider(from_kubeconfig(management.folder / "admin.kubeconfig"), shelf):
+        management.kubectl("create", "-f", "-", stdin=core.as_yaml(objects))
+        management.kubectl("wait", "cluster/two", "--for=condition=InfrastructureReady", "--timeout=60s")
+        management.kubectl("wait", "machine/two", "--for=condition=InfrastructureReady", "--timeout=60s")
+        machine = orjson.loads(management.kubectl("get", "machine", "two", "-o", "json"))
+        assert machine["spec"]["providerID"] == "lab://default/two"
+        assert machine["status"]["addresses"][0] == {"type": "InternalIP", "address": "192.0.2.7"}
+        assert shelf.orders["two"].user_data == b"#cloud-config"
+
+        management.kubectl("delete", "machine", "two", "--timeout=60s")
+        assert not shelf.orders
+        management.kubectl("delete", "cluster", "two", "--timeout=60s")
+        assert not orjson.loads(management.kubectl("get", "labclusters", "-o", "json"))["items"]
