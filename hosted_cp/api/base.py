@@ -8,7 +8,9 @@ below a field are its description in CRD and docs.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -53,6 +55,12 @@ class Kind(Model):
     scale: ClassVar[bool] = False
     #: What the API server fills in where the user left `spec` out altogether.
     spec_default: ClassVar[dict[str, Any] | None] = None
+    #: `kubectl get <category>` lists it, too.
+    categories: ClassVar[tuple[str, ...]] = ()
+    #: Labels of the CustomResourceDefinition; by these other programs find out what the kind is for.
+    labels: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    #: Clients that use this version are warned.
+    deprecated: ClassVar[bool] = False
 
 
 Int32: TypeAlias = Annotated[int, Field(json_schema_extra={"format": "int32"})]

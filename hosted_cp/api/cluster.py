@@ -308,6 +308,28 @@ def _fixed(path: str, *, default: str, what: str) -> Rule:
     )
 
 
+def network_rules() -> tuple[Rule, ...]:
+    """Rules of a spec: the network ranges in `k0sConfig` never change."""
+    return (
+        _fixed("k0sConfig.spec.network.podCIDR", default=f"'{DEFAULT_POD_CIDR}'", what="the pods' network range"),
+        _fixed(
+            "k0sConfig.spec.network.serviceCIDR",
+            default=f"'{DEFAULT_SERVICE_CIDR}'",
+            what="the services' network range",
+        ),
+        _fixed(
+            "k0sConfig.spec.network.clusterDomain", default=f"'{DEFAULT_CLUSTER_DOMAIN}'", what="the cluster domain"
+        ),
+        _fixed("k0sConfig.spec.network.dualStack.enabled", default="false", what="dual-stack networking"),
+        _fixed("k0sConfig.spec.network.dualStack.IPv6podCIDR", default="''", what="the pods' IPv6 network range"),
+        _fixed(
+            "k0sConfig.spec.network.dualStack.IPv6serviceCIDR",
+            default="''",
+            what="the services' IPv6 network range",
+        ),
+    )
+
+
 class ClusterSpec(Model):
     """What the user wants."""
 
@@ -315,22 +337,7 @@ class ClusterSpec(Model):
         json_schema_extra=rules(
             _fixed("storage.type", default="'etcd'", what="the storage type"),
             _fixed("keyAlgorithm", default=f"'{DEFAULT_KEY_ALGORITHM}'", what="the key algorithm"),
-            _fixed("k0sConfig.spec.network.podCIDR", default=f"'{DEFAULT_POD_CIDR}'", what="the pods' network range"),
-            _fixed(
-                "k0sConfig.spec.network.serviceCIDR",
-                default=f"'{DEFAULT_SERVICE_CIDR}'",
-                what="the services' network range",
-            ),
-            _fixed(
-                "k0sConfig.spec.network.clusterDomain", default=f"'{DEFAULT_CLUSTER_DOMAIN}'", what="the cluster domain"
-            ),
-            _fixed("k0sConfig.spec.network.dualStack.enabled", default="false", what="dual-stack networking"),
-            _fixed("k0sConfig.spec.network.dualStack.IPv6podCIDR", default="''", what="the pods' IPv6 network range"),
-            _fixed(
-                "k0sConfig.spec.network.dualStack.IPv6serviceCIDR",
-                default="''",
-                what="the services' IPv6 network range",
-            ),
+            *network_rules(),
         )
     )
 

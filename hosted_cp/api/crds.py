@@ -6,8 +6,10 @@ python -m hosted_cp.api.crds --write crds/  # write one file each
 
 from __future__ import annotations
 
+import base64
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +18,86 @@ import yaml
 from hosted_cp.api.base import Column, Kind
 from hosted_cp.api.cluster import Cluster
 from hosted_cp.api.join_token_request import JoinTokenRequest
+from hosted_cp.api.kinds import VERSIONED, Versions
 from hosted_cp.api.schema import openapi
 
+#: The kinds of `crds/`, in one version each: what needs nobody who converts. See `generate`.
 KINDS: tuple[type[Kind], ...] = (Cluster, JoinTokenRequest)
 
 _HEADER = "# Made by `make crds` from hosted_cp/api; do not edit.\n"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Webhook:
+    """Who converts between versions (`hosted_cp.api.conversion_review`): a Service, or a URL where there is none."""
+
+    service: str = ""
+    namespace: str = ""
+    port: int = 443
+    path: str = "/convert"
+    #: Instead of a Service; `path` is part of it.
+    url: str = ""
+    #: PEM. "" where it is written later, by the leader.
+    ca_bundle: str = ""
+
+    def stanza(self) -> dict[str, Any]:
+        """For `spec.conversion` of a definition."""
+        client: dict[str, Any] = (
+            {"url": self.url}
+            if self.url
+            else {"service": {"name": self.service, "namespace": self.namespace, "port": self.port, "path": self.path}}
+        )
+        if self.ca_bundle:
+            client["caBundle"] = base64.b64encode(self.ca_bundle.encode()).decode()
+        return {"strategy": "Webhook", "webhook": {"clientConfig": client, "conversionReviewVersions": ["v1"]}}
+
+
+def generate(*, conversion: Webhook | None = None) -> tuple[dict[str, Any], ...]:
+    """All definitions. Versions beside the stored one, and the kinds of Cluster API, exist only where somebody
+    converts: without it the API server would prune, in silence, what the stored version calls by another name."""
+    if conversion is None:
+        return tuple(definition(each) for each in KINDS)
+    return tuple(versioned(each, conversion=conversion) for each in VERSIONED)
+
+
+def versioned(kind: Versions, *, conversion: Webhook) -> dict[str, Any]:
+    """The CustomResourceDefinition of one kind with all its versions."""
+    made = definition(kind.hub)
+    made["spec"]["versions"] += [_version(each, storage=False) for each in kind.all if each is not kind.hub]
+    made["spec"]["conversion"] = conversion.stanza()
+    return made
+
+
 def definition(kind: type[Kind]) -> dict[str, Any]:
-    """The CustomResourceDefinition of one kind."""
+    """The CustomResourceDefinition of one kind in its stored version alone."""
     name = kind.__name__
+    names: dict[str, Any] = {
+        "kind": name,
+        "listKind": f"{name}List",
+        "plural": kind.plural,
+        "singular": name.lower(),
+    }
+    if kind.short_names:
+        names["shortNames"] = list(kind.short_names)
+    if kind.categories:
+        names["categories"] = list(kind.categories)
+    metadata: dict[str, Any] = {"name": f"{kind.plural}.{kind.group}"}
+    if kind.labels:
+        metadata["labels"] = dict(kind.labels)
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": metadata,
+        "spec": {
+            "group": kind.group,
+            "names": names,
+            "scope": "Namespaced",
+            "versions": [_version(kind, storage=True)],
+        },
+    }
+
+
+def _version(kind: type[Kind], *, storage: bool) -> dict[str, Any]:
     subresources: dict[str, Any] = {"status": {}}
     if kind.scale:
         subresources["scale"] = {
@@ -33,32 +105,19 @@ def definition(kind: type[Kind]) -> dict[str, Any]:
             "statusReplicasPath": ".status.replicas",
             "labelSelectorPath": ".status.selector",
         }
-    return {
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{kind.plural}.{kind.group}"},
-        "spec": {
-            "group": kind.group,
-            "names": {
-                "kind": name,
-                "listKind": f"{name}List",
-                "plural": kind.plural,
-                "singular": name.lower(),
-                "shortNames": list(kind.short_names),
-            },
-            "scope": "Namespaced",
-            "versions": [
-                {
-                    "name": kind.version,
-                    "served": True,
-                    "storage": True,
-                    "schema": {"openAPIV3Schema": openapi(kind)},
-                    "subresources": subresources,
-                    "additionalPrinterColumns": [_column(each) for each in kind.columns],
-                }
-            ],
-        },
+    made: dict[str, Any] = {
+        "name": kind.version,
+        "served": True,
+        "storage": storage,
+        "schema": {"openAPIV3Schema": openapi(kind)},
+        "subresources": subresources,
     }
+    if kind.columns:
+        made["additionalPrinterColumns"] = [_column(each) for each in kind.columns]
+    if kind.deprecated:
+        made["deprecated"] = True
+        made["deprecationWarning"] = f"{kind.group}/{kind.version} {kind.__name__} is deprecated; use v1beta2"
+    return made
 
 
 def _column(column: Column) -> dict[str, Any]:

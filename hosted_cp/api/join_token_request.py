@@ -20,13 +20,14 @@ from hosted_cp.api.status import Conditions, DeprecatedToken
 #: The life of a token where none is asked for; and for `0s`, which k0smotron wrote into objects that said nothing.
 DEFAULT_EXPIRY = timedelta(hours=1)
 
-_EXPIRY_RULE = Rule(
+EXPIRY_RULE = Rule(
     rule=r"self.matches('^([0-9]+([.][0-9]*)?(ns|us|ms|s|m|h))+$') && duration(self) >= duration('0s')",
     message="expiry must be a duration such as 90s, 30m or 24h",
 )
 
 
-def _unchanged(field: str, *, default: str = "") -> Rule:
+def unchanged(field: str, *, default: str = "") -> Rule:
+    """A rule that a field of the spec never changes."""
     now, old = (f"has({root}.{field}) ? {root}.{field} : '{default}'" for root in ("self", "oldSelf"))
     return Rule(
         rule=f"({now}) == ({old})",
@@ -39,11 +40,11 @@ def _unchanged(field: str, *, default: str = "") -> Rule:
 class JoinTokenRequestSpec(Model):
     """What the user wants."""
 
-    model_config = ConfigDict(json_schema_extra=rules(_unchanged("clusterName"), _unchanged("role", default="worker")))
+    model_config = ConfigDict(json_schema_extra=rules(unchanged("clusterName"), unchanged("role", default="worker")))
 
     cluster_name: Annotated[str, Field(min_length=1, max_length=63)]
     """Name of the Cluster, in the same namespace."""
-    expiry: Annotated[str | None, Field(max_length=64, json_schema_extra=rules(_EXPIRY_RULE))] = None
+    expiry: Annotated[str | None, Field(max_length=64, json_schema_extra=rules(EXPIRY_RULE))] = None
     """How long the token can be used, such as `90s`, `30m` or `24h`. Unset (and `0s`): one hour."""
     role: Literal["worker", "controller"] = "worker"
     """What joins."""

@@ -60,13 +60,86 @@ def unknown_fields(kind: type[Kind], body: Mapping[str, Any]) -> tuple[str, ...]
 
     For objects that never met an API server (`hosted-cp render`).
     """
-    schema = _cached(kind)["properties"]["spec"]
+    schema = cached_openapi(kind)["properties"]["spec"]
     return tuple(_unknown(body.get("spec"), schema, "spec"))
 
 
 @functools.cache
-def _cached(kind: type[Kind]) -> Mapping[str, Any]:
+def cached_openapi(kind: type[Kind]) -> Mapping[str, Any]:
+    """`openapi`, made once. Not to be changed."""
     return openapi(kind)
+
+
+@functools.cache
+def defaults(kind: type[Kind]) -> Mapping[str, Any]:
+    """The part of a kind's schema that has defaults, for `defaulted`: most of an object need not be walked."""
+    return _only_defaults(cached_openapi(kind)) or {}
+
+
+def _only_defaults(schema: Mapping[str, Any]) -> dict[str, Any] | None:
+    kept: dict[str, Any] = {key: schema[key] for key in ("default", "nullable") if key in schema}
+    if properties := {
+        name: reduced for name, inner in schema.get("properties", {}).items() if (reduced := _only_defaults(inner))
+    }:
+        kept["properties"] = properties
+    for keyword in ("items", "additionalProperties"):
+        if keyword in schema and (reduced := _only_defaults(schema[keyword])):
+            kept[keyword] = reduced
+    return kept if kept.keys() - {"nullable"} else None
+
+
+def defaulted(value: Any, schema: Mapping[str, Any]) -> Any:
+    """The value as the API server completes it: defaults of the schema where nothing is given, or null where the
+    schema has a default and no null. Shares with `value` what does not change, and is `value` if nothing does.
+
+    Source: Kubernetes' docs on CustomResourceDefinitions, "Defaulting" and "Defaulting and Nullable".
+    """
+    if isinstance(value, dict):
+        done = dict(value)
+        for name, inner in schema.get("properties", {}).items():
+            if "default" in inner and (name not in done or (done[name] is None and not inner.get("nullable"))):
+                done[name] = _copy(inner["default"])
+            if name in done:
+                done[name] = defaulted(done[name], inner)
+        if each := schema.get("additionalProperties"):
+            done = {name: defaulted(inner, each) for name, inner in done.items()}
+        return _shared(value, done)
+    if isinstance(value, list) and (each := schema.get("items")):
+        return _shared_list(value, [defaulted(inner, each) for inner in value])
+    return value
+
+
+def pruned(value: Any, schema: Mapping[str, Any]) -> Any:
+    """The value without what the schema does not know, as the API server prunes it. Shares what does not change.
+
+    What is of another type than the schema says is left as it is: that is for validation.
+    """
+    if isinstance(value, dict):
+        known, others = schema.get("properties", {}), schema.get("additionalProperties")
+        keeps_all = bool(schema.get("x-kubernetes-preserve-unknown-fields"))
+        if schema.get("type") != "object" and not keeps_all:
+            return value
+        done = {}
+        for name, inner in value.items():
+            if name in known:
+                done[name] = pruned(inner, known[name])
+            elif others is not None:
+                done[name] = pruned(inner, others)
+            elif keeps_all:
+                done[name] = inner
+        return _shared(value, done)
+    if isinstance(value, list) and "items" in schema:
+        return _shared_list(value, [pruned(inner, schema["items"]) for inner in value])
+    return value
+
+
+def _shared(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    unchanged = old.keys() == new.keys() and all(inner is old[name] for name, inner in new.items())
+    return old if unchanged else new
+
+
+def _shared_list(old: list[Any], new: list[Any]) -> list[Any]:
+    return old if all(one is other for one, other in zip(old, new, strict=True)) else new
 
 
 def _unknown(value: object, schema: Mapping[str, Any], path: str) -> Iterator[str]:

@@ -204,12 +204,16 @@ def _invalid(value: object, schema: Mapping[str, Any], path: str) -> Iterator[st
     elif isinstance(value, dict):
         yield from _invalid_object(value, schema, path)
     elif isinstance(value, list):
+        if not schema.get("minItems", 0) <= len(value) <= schema.get("maxItems", len(value)):
+            yield f"{path} has too few or too many items"
         for index, each in enumerate(value):
             yield from _invalid(each, schema["items"], f"{path}[{index}]")
 
 
 def _invalid_object(value: dict[str, Any], schema: Mapping[str, Any], path: str) -> Iterator[str]:
     properties = schema.get("properties", {})
+    if len(value) < schema.get("minProperties", 0):
+        yield f"{path} has too few fields"
     for name in schema.get("required", ()):
         if name not in value and "default" not in properties[name]:
             yield f"{path}.{name} is missing"
