@@ -7,7 +7,7 @@ the seconds that its own status needs, whatever the StatefulSet counts.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,9 +45,9 @@ def causes(
     """
     claims = tuple(claims)
     found = [cause for claim in claims if (cause := _claim(claim, storage_classes)) is not None]
-    unbound = [claim.ref.name for claim in claims if claim.get("status", "phase") != "Bound"]
+    bound = {claim.ref.name: claim.get("status", "phase") == "Bound" for claim in claims}
     for pod in sorted(pods, key=lambda each: each.ref.name):
-        if not ready(pod) and (cause := _pod(pod, image_fields, unbound)) is not None:
+        if not ready(pod) and (cause := _pod(pod, image_fields, bound)) is not None:
             found.append(cause)
     return sorted(found, key=lambda cause: cause.starting)
 
@@ -74,7 +74,7 @@ def _known(storage_classes: frozenset[str]) -> str:
     return f" ({', '.join(sorted(storage_classes)[:5])})" if storage_classes else ""
 
 
-def _pod(pod: Observed, image_fields: str, unbound: Sequence[str]) -> Cause | None:
+def _pod(pod: Observed, image_fields: str, bound: Mapping[str, bool]) -> Cause | None:
     name = pod.ref.name
     for status in _container_statuses(pod):
         waiting = status.get("state", {}).get("waiting", {})
@@ -96,7 +96,7 @@ def _pod(pod: Observed, image_fields: str, unbound: Sequence[str]) -> Cause | No
                 f"{': ' + said if said else ''}",
             )
     scheduled = _condition(pod, "PodScheduled")
-    if scheduled.get("status") == "False" and any(claim.endswith(f"-{name}") for claim in unbound):
+    if scheduled.get("status") == "False" and _waits_for_volume(pod, str(scheduled.get("message")), bound):
         # Every pod with a new volume is unschedulable for the moment that its volume takes.
         return Cause(
             reason="VolumePending", message=f"pod {name} waits for its volume to be provisioned", starting=True
@@ -107,6 +107,15 @@ def _pod(pod: Observed, image_fields: str, unbound: Sequence[str]) -> Cause | No
             message=f"pod {name} cannot be scheduled: {scheduled.get('message', 'no reason given')}",
         )
     return Cause(reason="PodStarting", message=f"pod {name} is starting", starting=True)
+
+
+def _waits_for_volume(pod: Observed, message: str, bound: Mapping[str, bool]) -> bool:
+    """Whether a claim of the pod's own is not bound yet; or all its claims are, and the scheduler has not seen it."""
+    if any(claim.endswith(f"-{pod.ref.name}") and not is_bound for claim, is_bound in bound.items()):
+        return True
+    volumes = pod.get("spec", "volumes", default=[])
+    claims = [each["persistentVolumeClaim"].get("claimName") for each in volumes if "persistentVolumeClaim" in each]
+    return "unbound" in message and bool(claims) and all(bound.get(claim, False) for claim in claims)
 
 
 def _without_credentials(log: str) -> str:

@@ -245,8 +245,8 @@ def _up_to_date(t: Tenant, live: Observed | None) -> Condition:
         return Condition(type=kind, status="False", reason="NotFound", message="the StatefulSet does not exist yet")
     if t.view.failure:
         return Condition(type=kind, status="False", reason="WriteFailed", message=_write_failed(t))
-    if not controllers.counted(live):
-        # What it counts are replicas of the former template.
+    if not controllers.counted(live) and live.get("status", "observedGeneration", default=0):
+        # What it counts are replicas of the former template. (Of a new one there are none, counted or not.)
         said = "the StatefulSet controller has not seen the change yet"
         return Condition(type=kind, status="False", reason="NotAllReplicasUpToDate", message=said)
     if not controllers.rolled_out(t):
