@@ -44,8 +44,9 @@ class Budgets:
     idle_requests: float = 0
     restart_writes: float = 0
     restart_seconds: float = 2.0
-    #: Of one tenant.
+    #: Of one change of one tenant. While its pods restart, the status says so.
     change_writes: float = 4
+    change_status_writes: float = 6
     cpu_milliseconds: float | None = None
     #: Of the operator, in MiB.
     memory: float | None = None

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import ExitStack, aclosing, asynccontextmanager, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
@@ -159,6 +160,19 @@ async def _measure(
     )  # fmt: skip
 
 
+def sorted_out(requests: Sequence[Request]) -> Counter[str]:
+    """How many of the requests are writes of objects, writes of status, Events, and reads."""
+
+    def kind(each: Request) -> str:
+        if each.verb in READS:
+            return "reads"
+        if each.resource == "events":
+            return "Events"
+        return "status writes" if each.subresource == "status" else "object writes"
+
+    return Counter(kind(each) for each in requests)
+
+
 class _Metadata(msgspec.Struct):
     name: str
     generation: int = 0
@@ -229,19 +243,26 @@ class _Bench:
         return per_tenant(summary(requests), self.tenants)
 
     def _count(self, requests: Sequence[Request]) -> None:
-        writes = [each for each in requests if each.verb not in READS]
-        status = [each for each in writes if each.subresource == "status"]
-        events = [each for each in writes if each.resource == "events"]
-        reads = len(requests) - len(writes)
-        failed = sum(each.code >= 400 for each in requests)
-        for what, count, budget in (
-            ("object writes per tenant", len(writes) - len(status) - len(events), self.budgets.writes),
-            ("status writes per tenant", len(status), self.budgets.status_writes),
-            ("Events per tenant", len(events), self.budgets.events),
-            ("reads per tenant", reads, self.budgets.reads),
-        ):
-            self.figure(what, count / self.tenants, "", budget)
-        self.figure("refused requests, in all", failed)
+        budget = self.budgets
+        self._per_tenant(requests, self.tenants, budget.writes, budget.status_writes, budget.events, budget.reads)
+        self.figure("refused requests, in all", sum(each.code >= 400 for each in requests))
+
+    def _per_tenant(
+        self,
+        requests: Sequence[Request],
+        tenants: int,
+        writes: float | None,
+        status_writes: float | None,
+        events: float | None = None,
+        reads: float | None = None,
+        *,
+        what: str = "",
+    ) -> None:
+        """Figures of requests for one tenant, each kind with its budget."""
+        counts = sorted_out(requests)
+        budgets = {"object writes": writes, "status writes": status_writes, "Events": events, "reads": reads}
+        for kind, budget in budgets.items():
+            self.figure(f"{what}{kind} per tenant", counts[kind] / tenants, "", budget)
 
     async def idle(self, operator: OperatorProcess, seconds: float) -> None:
         """Nothing happens, for so long."""
@@ -288,9 +309,8 @@ class _Bench:
                 lambda each: each.status.observedGeneration == 2 and each.status.readyReplicas == 1, "is not changed"
             )
         requests = await self._settled(since=mark)
-        writes = sum(each.verb not in READS for each in requests)
-        self.figure("one change: writes per tenant", writes / self.tenants, "", self.budgets.change_writes)
-        self.figure("one change: reads per tenant", (len(requests) - writes) / self.tenants)
+        budget = self.budgets
+        self._per_tenant(requests, self.tenants, budget.change_writes, budget.change_status_writes, what="one change: ")
         self.figure("one change: operator CPU per tenant", 1000 * (operator.cpu() - cpu) / self.tenants, "ms")
         configs = [at for name, at in seen.items() if name.endswith("-config")]
         self.figure("one change on all: all configs written after", max(configs) - begun, "s")
@@ -313,9 +333,11 @@ class _Bench:
                             waited.append(at - begun)
                             break
         requests = await self._settled(since=mark)
-        writes = sum(each.verb not in READS for each in requests)
-        self.figure("a further change: writes per tenant", writes / len(chosen), "", self.budgets.change_writes)
-        self.figure("a further change: reads per tenant", (len(requests) - writes) / len(chosen))
+        budgets = self.budgets
+        self._per_tenant(
+            requests, len(chosen), budgets.change_writes, budgets.change_status_writes, None, budgets.reads,
+            what="a further change: ",
+        )  # fmt: skip
         budget = self.budgets.change_p99_milliseconds
         self.figure("change of a CR -> write of its child, p50", 1000 * percentile(waited, 50), "ms")
         self.figure(
@@ -391,7 +413,7 @@ class _Bench:
         shown = {"cluster": body["status"]}
         for resource in (STATEFUL_SET, POD, PERSISTENT_VOLUME_CLAIM):
             for found in await self.client.list(resource, NAMESPACE, labels=f"cluster={name}"):
-                shown[f"{found['kind']} {found['metadata']['name']}"] = found.get("status")
+                shown[f"{resource.kind} {found['metadata']['name']}"] = found.get("status")
         raise LabError(f"{len(missing)} tenants, one of them {name}: {failure}\n{yaml.safe_dump(shown)}")
 
     async def _settled(self, *, since: int) -> list[Request]:
