@@ -1,7 +1,7 @@
 """The plan of one hosted control plane: same view, same plan.
 
 The order inside a tenant comes from data, not from waiting: Service -> address and ports -> certificates, kubeconfig,
-config -> etcd -> k0s. Whatever stands in the way stops the writes, never the status.
+config -> etcd -> k0s. Whatever stands in the way stops the writes, never the status and never a renewal.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from hosted_cp.hosting import (
     patches,
     rehearsal,
     unsupported,
+    upkeep,
 )
 from hosted_cp.hosting import status as reporting
 from hosted_cp.hosting.children import everything_wanted
@@ -41,8 +42,11 @@ def plan(view: TenantView) -> Plan:
     blocked = lives.take_over(view)
     if view.owner.deleting:
         return deletion.plan(view, blocked)
-    if blocked is not None or view.spec is None or view.problems:
+    if blocked is not None:
         return reporting.refused(view, blocked)
+    if view.spec is None or view.problems:
+        said = reporting.refused(view, None)
+        return replace(said, actions=tuple(upkeep.renewals(view)), retry_after=upkeep.wake(view))
 
     t = tenant(view, view.spec)
     problems = spec_problems(t)
@@ -55,13 +59,16 @@ def plan(view: TenantView) -> Plan:
         problems += patches.problems_of_later(t, wanted, later)
     missing = [*authorities.problems(t), *config.missing(t)]
     in_the_way = lives.former_life(t) or lives.conflicts(t, [*wanted, *later])
-    actions: list[Action] = []
+    actions: list[Action]
     if in_the_way is None and not problems and not held:
         actions = _finalizer(view) + _settle(t, patched) + _prune(t, patched)
+        wake = _wake(t, acting=bool(actions))
+    else:
+        actions, wake = [*upkeep.renewals(view)], upkeep.wake(view)
     made = Plan(
         actions=tuple(actions),
         probes=endpoint.probes(t),
-        retry_after=_wake(t),
+        retry_after=wake,
         last_word=not actions,
         **reporting.report(t, in_the_way=in_the_way, problems=problems, missing=missing),
     )
@@ -119,10 +126,13 @@ def _prune(t: Tenant, wanted: Sequence[Wanted]) -> list[Action]:
     ]
 
 
-def _wake(t: Tenant) -> float | None:
-    """Seconds until the clock alone changes the plan: the next renewal or restart."""
+def _wake(t: Tenant, *, acting: bool) -> float | None:
+    """Seconds until the clock alone changes the plan: the next renewal or restart.
+
+    What is due and not `acting` upon cannot be renewed (its signer is gone): that ends with an event, not with time.
+    """
     moments: list[datetime | None] = [certificates.renew_at(t), kubeconfig.renew_at(t)]
     if controllers.seen(t) is not None:
         moments.append(controllers.restart_at(t))
-    due = [moment for moment in moments if moment is not None]
+    due = [moment for moment in moments if moment is not None and (acting or moment > t.view.now)]
     return max(1.0, (min(due) - t.view.now).total_seconds()) if due else None

@@ -374,6 +374,26 @@ def _holds(metadata: Mapping[str, Any], seen: Observed) -> bool:
     )
 
 
+def as_last_wanted(seen: Observed) -> Object:
+    """The Secret with a recipe that we wanted when we last wrote this one, as far as its own note of that tells.
+
+    For making its content anew without changing anything else about it.
+    """
+    own = _read_own_metadata(seen)
+    return {
+        "apiVersion": seen.ref.api_version,
+        "kind": seen.ref.kind,
+        "metadata": {
+            "name": seen.ref.name,
+            "namespace": seen.ref.namespace,
+            "labels": {key: seen.labels[key] for key in own["labels"] if key in seen.labels},
+            "annotations": {key: seen.annotations[key] for key in own["annotations"] if key in seen.annotations},
+            "ownerReferences": [dict(owner) for owner in seen.owner_references if owner.get("controller")],
+        },
+        "type": seen.secret.type if seen.secret is not None else "Opaque",
+    }
+
+
 def _changes(wanted: Mapping[str, str], live: Mapping[str, str], before: Sequence[str]) -> dict[str, str | None]:
     changed: dict[str, str | None] = {key: value for key, value in wanted.items() if live.get(key) != value}
     changed.update({key: None for key in before if key not in wanted and key in live})

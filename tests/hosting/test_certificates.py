@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -60,6 +61,83 @@ def test_the_plan_wakes_when_the_next_renewal_is_due() -> None:
     assert planned(world) == {("Replace", "demo-kubeconfig")}
     world.passes(seconds=-2)
     assert planned(world) == set()
+
+
+#: What holds everything else up: faults of the spec, one that cannot be read, and a field that is not acted on.
+HELD_UP: list[dict[str, Any]] = [
+    {"version": "v1.99.0", "externalAddress": "other.example"},
+    {"replicas": "three"},
+    {"remoteHostCluster": {"kubeconfigRef": {"name": "x", "key": "y"}}},
+    {"patches": [{"target": {"kind": "x", "component": "y"}, "patch": {"type": "merge", "content": "{}"}}]},
+]
+
+
+@pytest.mark.parametrize("spec", HELD_UP, ids=lambda spec: next(iter(spec)))
+def test_renewals_go_on_while_a_spec_is_refused_and_nothing_else_does(spec: dict[str, Any]) -> None:
+    world = without_restarts()
+    authorities = {name: world.data(name) for name in ("demo-ca", "demo-etcd", "demo-proxy", "demo-sa")}
+    before = {name: world.data(name) for name in (*LEAVES, "demo-kubeconfig")}
+    body = world.body("Secret", "demo-kubeconfig")
+    world.changes(**spec)
+    world.settle()
+    others = {k: v for k, v in world.snapshot().items() if k != world.owner_ref and k.name not in before}
+    due = world.plan().retry_after
+    assert due is not None
+    assert abs(due - YEAR.total_seconds() / 2) < 600
+    world.passes(seconds=due + 1)
+    assert planned(world) == {("Replace", "demo-kubeconfig")}
+    world.settle()
+    assert planned(at(world, YEAR * 2 / 3 + timedelta(hours=1))) == {("Replace", name) for name in LEAVES}
+    world.settle()
+    assert world.plan().actions == ()
+    assert {name for name, data in before.items() if world.data(name) == data} == set()
+    assert {name: world.data(name) for name in authorities} == authorities
+    assert {k: v for k, v in world.snapshot().items() if k in others} == others
+    after = world.body("Secret", "demo-kubeconfig")
+    assert {k: v for k, v in after["metadata"].items() if k not in ("resourceVersion", "managedFields")} == {
+        k: v for k, v in body["metadata"].items() if k not in ("resourceVersion", "managedFields")
+    }
+    assert world.condition("SpecAccepted")["status"] == "False"
+    # When the spec is good again, what was renewed is what is wanted.
+    writes = world.writes
+    world.changes(**dict.fromkeys(spec))
+    world.settle()
+    assert world.condition("SpecAccepted")["status"] == "True"
+    assert world.writes == writes
+
+
+def test_a_renewal_that_nobody_can_sign_is_not_tried_and_what_is_gone_is_not_made() -> None:
+    world = without_restarts()
+    world.changes(version="v1.99.0")
+    world.server.delete(Ref(api_version="v1", kind="Secret", namespace=NAMESPACE, name="demo-etcd"))
+    world.server.delete(Ref(api_version="v1", kind="Secret", namespace=NAMESPACE, name="demo-kubeconfig"))
+    at(world, YEAR * 2 / 3 + timedelta(hours=1))
+    made = world.plan()
+    assert made.actions == ()
+    assert made.retry_after is None
+    world.changes(version=None)
+    world.settle()
+    made = world.plan()  # the kubeconfig is there again; the leaves of etcd wait for their authority
+    assert made.actions == ()
+    assert made.retry_after is not None
+    assert made.retry_after > 3600
+
+
+def test_a_kubeconfig_whose_tenant_meets_a_conflict_is_renewed() -> None:
+    world = without_restarts()
+    world.server.create(
+        {
+            "apiVersion": "policy/v1",
+            "kind": "PodDisruptionBudget",
+            "metadata": {"name": "kmc-demo", "namespace": NAMESPACE},
+            "spec": {},
+        }
+    )
+    world.changes(replicas=2)
+    world.settle()
+    assert world.why.startswith("NameConflict")
+    at(world, YEAR / 2 + timedelta(hours=1))
+    assert planned(world) == {("Replace", "demo-kubeconfig")}
 
 
 def test_renewals_go_on_for_ever() -> None:
