@@ -10,7 +10,9 @@ from typing import Any
 
 import yaml
 
-from hosted_cp.api.cluster import parse_cluster
+from hosted_cp.api.cluster import Cluster, parse_cluster
+from hosted_cp.api.problems import Problem
+from hosted_cp.api.schema import unknown_fields
 from hosted_cp.hosting.rehearsal import marked, rehearse
 from hosted_cp.hosting.settings import Settings
 from hosted_cp.hosting.view import TenantView
@@ -21,6 +23,9 @@ from hosted_cp.planning.observed import Observed
 #: A moment and a UID for what depends on them; both are marked in the output.
 _NOW = datetime(2000, 1, 1, tzinfo=UTC)
 _UID = "00000000-0000-0000-0000-000000000000"
+
+
+_API = f"{Cluster.group}/{Cluster.version}"
 
 
 def catalogue() -> Mapping[str, Any]:
@@ -38,32 +43,58 @@ def render_manifest(manifest: bytes, *, k0s_image: str | None, etcd_image: str |
         bodies = [body for body in yaml.safe_load_all(manifest) if isinstance(body, dict)]
     except yaml.YAMLError as error:
         return "", [f"the manifest is no YAML: {error}"]
-    clusters = [body for body in bodies if body.get("kind") == "Cluster"]
+    clusters = [body for body in bodies if _is_ours(body)]
     if not clusters:
-        return "", ["the manifest has no Cluster (k0smotron.io/v1beta2)"]
+        return "", [f"the manifest has no {Cluster.__name__} ({_API})"]
     for body in clusters:
-        name = (body.get("metadata") or {}).get("name") or ""
-        wanted, problems = rehearse(_view(body, settings))
-        said += [f"Cluster {name}: {problem}" for problem in problems]
+        wanted, problems = _rendered(body, settings)
+        said += [f"Cluster {_mapping(body.get('metadata')).get('name') or ''}: {problem}" for problem in problems]
         documents += [_printed(each) for each in wanted]
-    return yaml.safe_dump_all(documents, sort_keys=False, width=120), said
+    return yaml.safe_dump_all(documents, sort_keys=False, width=120) if documents else "", said
+
+
+def _is_ours(body: Mapping[str, Any]) -> bool:
+    """A Cluster of ours, of whatever version; Cluster API has a kind of that name, too."""
+    group = str(body.get("apiVersion")).partition("/")[0]
+    return body.get("kind") == Cluster.__name__ and group == Cluster.group
+
+
+def _rendered(body: Mapping[str, Any], settings: Settings) -> tuple[list[Wanted], list[Problem]]:
+    """What one Cluster comes to. What an API server would refuse or drop is a problem here as well."""
+    if body.get("apiVersion") != _API:
+        fault = f"{str(body.get('apiVersion'))[:64]} is not served"
+        return [], [Problem(field="apiVersion", fault=fault, remedy=f"write the Cluster as {_API}")]
+    unknown = [
+        Problem(
+            field=field,
+            fault="is no field of a Cluster, and an API server would drop it",
+            remedy="correct its name or remove it; docs/kinds.md lists all fields",
+        )
+        for field in unknown_fields(Cluster, body)
+    ]
+    wanted, problems = rehearse(_view(body, settings))
+    return wanted, [*unknown, *problems]
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
 
 
 def _view(body: Mapping[str, Any], settings: Settings) -> TenantView:
-    metadata = body.get("metadata") or {}
+    metadata = _mapping(body.get("metadata"))
     parsed = parse_cluster(body)
     owner = Observed(
         ref=Ref(
-            api_version=str(body.get("apiVersion")),
-            kind="Cluster",
-            namespace=metadata.get("namespace") or "default",
+            api_version=_API,
+            kind=Cluster.__name__,
+            namespace=str(metadata.get("namespace") or "default"),
             name=str(metadata.get("name") or ""),
         ),
         uid=_UID,
         resource_version="",
         generation=1,
-        labels=metadata.get("labels") or {},
-        annotations=metadata.get("annotations") or {},
+        labels=_mapping(metadata.get("labels")),
+        annotations=_mapping(metadata.get("annotations")),
     )
     return TenantView(now=_NOW, owner=owner, spec=parsed.spec, problems=parsed.problems, settings=settings)
 
