@@ -1,19 +1,24 @@
 """The operator dies before and after every single step of everything it does for a tenant, and nobody can tell.
 
-One life of the operator shows one crash for each of many tenants (`hosting.Freezer`): tenant number k loses its
-operator at step k. The next life, which knows nothing, must bring all of them to the state of a tenant that was never
-disturbed. The same tenants go through create, scale, change of configuration, change of version, token and deletion.
+One life of the operator shows one crash for each of many tenants: tenant number k loses its operator at step k
+(`hosting.Freezer`), or at writing request k, before it is sent or before its answer is heard (`cutting.Cutter`). There
+it is followed by a second life that dies as well. The next life, which knows nothing, must bring all of them to the
+state of a tenant that was never disturbed. The same tenants go through create, scale, change of configuration, change
+of version, token and deletion.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import pytest
 
+from hosted_cp.executor import Hooks
 from hosted_cp.kube.resources import CLUSTER, JOIN_TOKEN_REQUEST, Resource
+from tests.component.cutting import Cutter
 from tests.component.hosting import Freezer, Object, Stage, Turns, minted, settled
 from tests.component.snapshots import belongs, everything, of_tenant, once_only
 
@@ -33,17 +38,47 @@ CHANGES: dict[str, Object] = {
 }
 #: About as many as the workload has steps. A tenant whose crash never comes is one more undisturbed one.
 STEPS = {"create": 24, "scale": 7, "config": 8, "version": 8, "token": 5, "delete": 17}
+#: The same in requests.
+REQUESTS = {"create": 30, "scale": 12, "config": 12, "version": 12, "token": 6, "delete": 24}
 UNDISTURBED = "undisturbed"
+
+#: When an operator dies: around a step of the executor, or around a request.
+MOMENTS = ("before", "after", "unsent", "unanswered")
 
 Names = Sequence[str]
 
 
-def crashes(workload: str, names: Names) -> dict[str, int]:
-    """Name -> the step at which its operator dies: spread over all steps of the workload, the first and last too."""
-    steps = STEPS[workload]
+def crashes(workload: str, names: Names, moment: str = "after") -> dict[str, int]:
+    """Name -> where its operator dies: spread over all steps (or requests) of the workload, the first and last too."""
+    steps = (STEPS if moment in {"before", "after"} else REQUESTS)[workload]
     if len(names) > steps:
         return {name: 1 + number % steps for number, name in enumerate(names)}
     return {name: 1 + number * (steps - 1) // max(1, len(names) - 1) for number, name in enumerate(names)}
+
+
+async def nothing() -> None:
+    """No user does anything."""
+
+
+async def crash_each(
+    stage: Stage,
+    workload: str,
+    names: Names,
+    moment: str,
+    act: Callable[[], Any],
+    *,
+    resource: Resource = CLUSTER,
+    done: Callable[[Object], bool] = settled,
+) -> Freezer | Cutter:
+    """`act`, and every object loses its operator where `crashes` says, or is done before; where it is a request, the
+    next operator dies soon, too."""
+    limits = crashes(workload, names, moment)
+    first = await one_crash_each(stage, limits, moment, act, resource=resource, done=done)
+    if isinstance(first, Cutter):
+        assert max(first.done.values()) <= REQUESTS[workload] + 1, (workload, first.done)
+        soon = {name: 1 + number % 3 for number, name in enumerate(names)}
+        await one_crash_each(stage, soon, moment, nothing, resource=resource, done=done)
+    return first
 
 
 async def one_crash_each(
@@ -54,16 +89,24 @@ async def one_crash_each(
     *,
     resource: Resource,
     done: Callable[[Object], bool],
-) -> Freezer:
+) -> Freezer | Cutter:
     """One life: `act`, and every object dies at its step or is done before it."""
     turns = Turns()
-    freezer = Freezer(turns=turns, limits=limits, moment=moment)
-    async with stage.operating(hooks=freezer.hooks, turns=turns, crash=True):
-        await act()
-        names = [*limits, UNDISTURBED if resource == CLUSTER else f"{UNDISTURBED}-token"]
-        await stage.until(resource, names, done, enough=lambda missing: missing <= freezer.frozen)
-        await asyncio.sleep(0.5)  # what was not reached by its crash may still have a word to say
-    return freezer
+    dying: Freezer | Cutter
+    cutting: AbstractContextManager[None] = nullcontext()
+    if moment in {"before", "after"}:
+        dying = freezer = Freezer(turns=turns, limits=limits, moment=moment)
+        hooks = freezer.hooks
+    else:
+        dying = cutter = Cutter(turns=turns, limits=limits, moment="unsent" if moment == "unsent" else "unanswered")
+        hooks, cutting = Hooks(), cutter.cutting()
+    with cutting:
+        async with stage.operating(hooks=hooks, turns=turns, crash=True):
+            await act()
+            names = [*limits, UNDISTURBED if resource == CLUSTER else f"{UNDISTURBED}-token"]
+            await stage.until(resource, names, done, enough=lambda missing: missing <= dying.frozen)
+            await asyncio.sleep(0.5)  # what was not reached by its crash may still have a word to say
+    return dying
 
 
 async def assert_all_alike(stage: Stage, names: Iterable[str]) -> None:
@@ -85,12 +128,18 @@ async def assert_made_once(stage: Stage, since: int, before: dict[str, str]) -> 
     return now
 
 
-@pytest.mark.timeout(1500)
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize(
-    ("moment", "tenants"),
-    [("after", 9), *(pytest.param(moment, 27, marks=pytest.mark.sweep) for moment in ("before", "after"))],
+    ("moment", "tenants", "changes"),
+    [
+        ("after", 6, list(CHANGES)),
+        ("unanswered", 4, ["config"]),
+        *(pytest.param(moment, 31, list(CHANGES), marks=pytest.mark.sweep, id=f"{moment}-all") for moment in MOMENTS),
+    ],
 )
-async def test_a_crash_at_any_step_is_never_seen_in_the_end(stage: Stage, moment: str, tenants: int) -> None:
+async def test_a_crash_at_any_step_is_never_seen_in_the_end(
+    stage: Stage, moment: str, tenants: int, changes: list[str]
+) -> None:
     since = stage.audit.mark()
     disturbed = [f"tenant{number:02d}x" for number in range(tenants)]
     names = [*disturbed, UNDISTURBED]
@@ -99,8 +148,7 @@ async def test_a_crash_at_any_step_is_never_seen_in_the_end(stage: Stage, moment
         for name in names:
             await stage.create(name, SPEC)
 
-    limits = crashes("create", disturbed)
-    freezer = await one_crash_each(stage, limits, moment, create, resource=CLUSTER, done=settled)
+    freezer = await crash_each(stage, "create", disturbed, moment, create)
     assert len(freezer.frozen) > tenants // 2, "the crashes did happen"
     made = once_only(await everything(stage))
     async with stage.operating() as operator:
@@ -109,14 +157,13 @@ async def test_a_crash_at_any_step_is_never_seen_in_the_end(stage: Stage, moment
     await assert_all_alike(stage, disturbed)
     made = await assert_made_once(stage, since, made)
 
-    for workload, change in CHANGES.items():
+    for workload in changes:
 
-        async def edit(change: Object = change) -> None:
+        async def edit(change: Object = CHANGES[workload]) -> None:
             for name in names:
                 await stage.change(name, change)
 
-        limits = crashes(workload, disturbed)
-        freezer = await one_crash_each(stage, limits, moment, edit, resource=CLUSTER, done=settled)
+        freezer = await crash_each(stage, workload, disturbed, moment, edit)
         assert len(freezer.frozen) > tenants // 3, workload
         async with stage.operating() as operator:
             await stage.available(*names)
@@ -128,8 +175,8 @@ async def test_a_crash_at_any_step_is_never_seen_in_the_end(stage: Stage, moment
         for name in names:
             await stage.ask_token(f"{name}-token", name)
 
-    limits = crashes("token", [f"{name}-token" for name in disturbed])
-    freezer = await one_crash_each(stage, limits, moment, ask, resource=JOIN_TOKEN_REQUEST, done=minted)
+    requests = [f"{name}-token" for name in disturbed]
+    freezer = await crash_each(stage, "token", requests, moment, ask, resource=JOIN_TOKEN_REQUEST, done=minted)
     assert len(freezer.frozen) > tenants // 3, "token"
     made |= once_only(await everything(stage))
     async with stage.operating() as operator:
@@ -146,8 +193,7 @@ async def test_a_crash_at_any_step_is_never_seen_in_the_end(stage: Stage, moment
             await stage.admin.delete(JOIN_TOKEN_REQUEST, stage.namespace, f"{name}-token")
             await stage.admin.delete(CLUSTER, stage.namespace, name)
 
-    limits = crashes("delete", disturbed)
-    freezer = await one_crash_each(stage, limits, moment, delete, resource=CLUSTER, done=lambda body: not body)
+    freezer = await crash_each(stage, "delete", disturbed, moment, delete, done=lambda body: not body)
     assert len(freezer.frozen) > tenants // 3, "delete"
     async with stage.operating():
         await stage.until(JOIN_TOKEN_REQUEST, [f"{name}-token" for name in names], lambda body: not body)

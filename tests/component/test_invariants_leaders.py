@@ -164,7 +164,7 @@ async def killed(
                     await asyncio.sleep(0.05)
             with suppress(TimeoutError):
                 async with asyncio.timeout(8):
-                    while len([each for each in stage.requests(begun) if each.verb not in READS]) < writes:
+                    while len([each for each in stage.requests(begun) if each.verb not in READS]) < writes:  # noqa: ASYNC110
                         await asyncio.sleep(0.02)
             running.send_signal(signal.SIGKILL)
             await running.wait()

@@ -1,0 +1,71 @@
+"""Ending the operator between two requests, where `hosting.Freezer` ends it between two steps.
+
+One step may make several requests: it reads and writes again after a 409, makes the fields of a POST those of an apply,
+deletes what is of no use and creates it anew. And the worst moment to die is none of the executor's: the server has
+done what was asked, and nobody hears its answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from hosted_cp.kube.client import ApiClient
+from tests.component.hosting import Frozen, Turns
+
+Moment = Literal["unsent", "unanswered"]
+
+
+@dataclass(kw_only=True)
+class Cutter:
+    """Lets the operator die for each object at a writing request of its own, be it to the management cluster or to a
+    tenant; the others go on. `limits`: by name of the object which request that is, from 1."""
+
+    turns: Turns
+    limits: Mapping[str, int]
+    #: Whether that request is never sent, or done and its answer lost.
+    moment: Moment
+    done: dict[str, int] = field(default_factory=dict)
+    frozen: set[str] = field(default_factory=set)
+    #: Each object's writing requests, for messages.
+    requests: dict[str, list[str]] = field(default_factory=dict)
+
+    @contextmanager
+    def cutting(self) -> Iterator[None]:
+        """All clients of this process are watched for so long; those that work on no object are left alone."""
+        original = ApiClient._request
+
+        async def request(client: ApiClient, verb: str, method: str, path: str, **words: Any) -> bytes:
+            name = self._name()
+            if name in self.frozen:
+                raise Frozen
+            if not name or method == "GET":
+                return await original(client, verb, method, path, **words)
+            if self.moment == "unsent":
+                self._count(name, f"{method} {path}")
+                return await original(client, verb, method, path, **words)
+            try:
+                return await original(client, verb, method, path, **words)
+            finally:
+                self._count(name, f"{method} {path}")
+
+        ApiClient._request = request  # type: ignore[method-assign,assignment]
+        try:
+            yield
+        finally:
+            ApiClient._request = original  # type: ignore[method-assign]
+
+    def _name(self) -> str:
+        try:
+            return self.turns.now()[1].name
+        except KeyError:
+            return ""
+
+    def _count(self, name: str, request: str) -> None:
+        self.done[name] = self.done.get(name, 0) + 1
+        self.requests.setdefault(name, []).append(request)
+        if self.done[name] >= self.limits.get(name, 10**9):
+            self.frozen.add(name)
+            raise Frozen
