@@ -17,6 +17,9 @@ from hosted_cp.api.duration import DurationError, parse
 from hosted_cp.api.problems import Problem, of_validation
 from hosted_cp.api.status import Conditions, DeprecatedToken
 
+#: k0smotron's, for what `clusterRef.namespace` says at v1beta1.
+CLUSTER_NAMESPACE_ANNOTATION = "k0smotron.io/cluster-ref-namespace"
+
 #: The life of a token where none is asked for; and for `0s`, which k0smotron wrote into objects that said nothing.
 DEFAULT_EXPIRY = timedelta(hours=1)
 
@@ -132,3 +135,19 @@ def parse_join_token_request(body: Mapping[str, Any]) -> ParsedJoinTokenRequest:
         )
         return ParsedJoinTokenRequest(spec=None, problems=(problem,))
     return ParsedJoinTokenRequest(spec=spec)
+
+
+def namespace_problem(body: Mapping[str, Any]) -> Problem | None:
+    """Why a request that once named a namespace (v1beta1's `clusterRef.namespace`) is not obeyed, or None.
+
+    A request is for a cluster of its own namespace. One of the same name there is not what was asked for.
+    """
+    metadata = body.get("metadata") or {}
+    named = (metadata.get("annotations") or {}).get(CLUSTER_NAMESPACE_ANNOTATION) or metadata.get("namespace")
+    if named == metadata.get("namespace"):
+        return None
+    return Problem(
+        field="spec.clusterRef.namespace",
+        fault=f"is {named}, and a request is for a cluster of its own namespace only",
+        remedy=f"create the JoinTokenRequest in the namespace {named}",
+    )

@@ -179,7 +179,7 @@ def test_control_planes_share_the_spec_of_clusters() -> None:
 
 
 #: v1beta1's own fields of a hosted control plane, as k0smotron has them. All others are those of v1beta2.
-_OLD_FIELDS = {
+_OLD_FIELDS: dict[str, tuple[str, Any]] = {
     "spec.controllerPlaneFlags": ("[]string", None),
     "spec.etcd": ("object", {"persistence": {}}),  # dropped: image
     "spec.kineDataSourceSecretName": ("string", None),
@@ -196,8 +196,10 @@ _OLD_FIELDS = {
     "status.ready": ("boolean", None),
     "status.reconciliationStatus": ("string", None),
 }
-_NEW_FIELDS = ("spec.storage", "spec.controlPlaneFlags", "spec.patches", "spec.remoteHostCluster", "status.conditions")
-_NEW_FIELDS += ("status.deprecated", "status.readyReplicas", "status.updatedReplicas")
+_NEW_FIELDS = (
+    *("spec.storage", "spec.controlPlaneFlags", "spec.patches", "spec.remoteHostCluster", "status.conditions"),
+    *("status.deprecated", "status.readyReplicas", "status.updatedReplicas"),
+)
 
 
 def test_clusters_at_v1beta1() -> None:
@@ -337,7 +339,7 @@ def test_completing_and_cutting_down_as_the_server_does() -> None:
         "mounts": [{"path": "/a", "secret": {}}],
         "k0sConfig": {"x": {"y": 1}},
     }
-    config = {"deep": {"er": []}}
+    config: dict[str, Any] = {"deep": {"er": []}}
     whole = {"apiVersion": "v", "kind": "k", "metadata": {}, "spec": {"k0sConfig": config}}
     assert pruned(whole, schema("Cluster"))["spec"]["k0sConfig"] is config
     assert defaulted("text", defaults(kind)) == pruned("text", schema("Cluster")) == "text"
