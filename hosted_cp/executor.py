@@ -30,8 +30,9 @@ from hosted_cp.kube.events import event_body
 from hosted_cp.kube.lease import Leadership
 from hosted_cp.kube.managed_fields import migrated
 from hosted_cp.kube.material import Sources
+from hosted_cp.kube.observing import secret_data
 from hosted_cp.kube.outcome import Result, Verdict
-from hosted_cp.kube.resources import EVENT, Resource, resource_for
+from hosted_cp.kube.resources import EVENT, resource_for
 from hosted_cp.kube.secret_data import SecretData
 from hosted_cp.kube.tenant import TenantAccess, TenantClients
 from hosted_cp.planning import diff
@@ -49,7 +50,7 @@ from hosted_cp.planning.actions import (
     Target,
 )
 from hosted_cp.planning.observed import Observed
-from hosted_cp.planning.recipes import MaterialError
+from hosted_cp.planning.recipes import Annotating, Inputs, MaterialError, Recipe, Reusable
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +59,8 @@ METADATA_MANAGER = "hosted-cp-metadata"
 
 #: Seconds for writing a status or an Event.
 _REPORT_DEADLINE = 10.0
+
+_FOREIGN = "an object of this name exists that does not carry our labels; delete it there if nobody needs it"
 
 #: How many objects that were given away (`ours=False`) are remembered.
 _GIVEN = 10_000
@@ -220,20 +223,20 @@ class Executor:
         body = diff.stamped(action.body, action.recipe) if action.ours else dict(action.body)
         data = None
         if action.recipe is not None:
-            data = await self._data(run, action.recipe.needs, action)
-            body["data"] = _encoded(data)
+            inputs = await self._inputs(run, action.recipe, action)
+            data = await self._sources.fulfil(action.recipe, inputs.secrets)
+            body = {**_annotated(body, action.recipe, inputs), "data": _encoded(data)}
         try:
             answer = await client.create(resource, body, deadline=action.deadline)
         except errors.AlreadyExists:
-            if action.ours and not action.replaces:
-                await self._look_again(run, client, action)
-                raise _Stale(f"{ref} exists") from None
-            if action.replaces:
-                await self._make_room(client, resource, action)
-                answer = await client.create(resource, body, deadline=action.deadline)
-            else:
+            if not action.ours:
                 self._remember_given(run, action)
                 return
+            if isinstance(action.recipe, Reusable):
+                run.made[action.material or ref.name] = await self._reuse(run, client, action, action.recipe, inputs)
+                return
+            await self._look_again(run, client, action)
+            raise _Stale(f"{ref} exists") from None
         run.writes += 1
         if not action.ours:
             self._remember_given(run, action)
@@ -243,14 +246,38 @@ class Executor:
             if seen is not None:
                 self._secrets.remember(seen, data)
 
-    async def _make_room(self, client: ApiClient, resource: Resource, action: Create) -> None:
-        """Delete what stands under the name of once-only material whose other half was lost, if it is surely ours."""
-        metadata = (await client.get(resource, action.ref.namespace, action.ref.name))["metadata"]
-        ours = action.body["metadata"].get("labels") or {}
-        live = metadata.get("labels") or {}
-        if not ours or any(live.get(key) != value for key, value in ours.items()):
-            raise _Failed(f"{_words(action)}: an object of this name exists that does not carry our labels")
-        await client.delete(resource, action.ref.namespace, action.ref.name, uid=metadata["uid"])
+    async def _reuse(
+        self, run: _Run, client: ApiClient, action: Create, recipe: Reusable, inputs: Inputs
+    ) -> Mapping[str, bytes]:
+        """What is there already, if it serves: its data, in a tenant; else the caches learn of it, for the next plan.
+
+        Anything is deleted only by the UID of what was found useless. So whoever comes late deletes nothing newer, and
+        goes on with what the first has made.
+        """
+        resource, ref, in_tenant = resource_for(action.ref), action.ref, action.target is Target.TENANT
+        try:
+            live = await client.get(resource, ref.namespace, ref.name, deadline=action.deadline)
+        except errors.NotFound:
+            raise _Stale(f"{ref} has come and gone") from None
+        seen = self._feed(run, action, live)
+        if in_tenant and not _is_ours(live.body, action.body):
+            raise _Failed(f"{_words(action)}: {_FOREIGN}")
+        if in_tenant and "deletionTimestamp" in live["metadata"]:
+            raise _Failed(f"{_words(action)}: a former one is still being deleted")
+        if not _is_ours(live.body, action.body):
+            raise _Stale(f"{ref} exists")
+        held = secret_data(live.raw)
+        fault = "its type is another" if live["type"] != action.body["type"] else recipe.fault(held, inputs)
+        if fault:
+            log.warning("%s is made anew: %s", ref, fault)
+            uid = live["metadata"]["uid"]
+            await self._delete(run, client, Delete(ref=ref, uid=uid, target=action.target, deadline=action.deadline))
+            raise _Stale(f"{ref} was of no use")
+        if not in_tenant:
+            if seen is not None:
+                self._secrets.remember(seen, held)
+            raise _Stale(f"{ref} exists, as it should be")
+        return held
 
     async def _apply(self, run: _Run, client: ApiClient, action: Apply) -> None:
         resource, ref = resource_for(action.ref), action.ref
@@ -293,8 +320,10 @@ class Executor:
         known = self._caches.known(ref)
         if known is None or known.uid != action.uid or known.resource_version != action.resource_version:
             raise _Stale(f"{ref} has changed")  # the caches know more than the plan did: no need to ask
-        data = await self._data(run, action.recipe.needs, action)
-        body = {**_with_foreign_metadata(diff.stamped(action.body, action.recipe), known), "data": _encoded(data)}
+        inputs = await self._inputs(run, action.recipe, action)
+        data = await self._sources.fulfil(action.recipe, inputs.secrets)
+        wanted = _annotated(diff.stamped(action.body, action.recipe), action.recipe, inputs)
+        body = {**_with_foreign_metadata(wanted, known), "data": _encoded(data)}
         try:
             answer = await client.replace(resource, body, deadline=action.deadline)
         except (errors.Conflict, errors.NotFound):
@@ -332,15 +361,23 @@ class Executor:
 
     async def _delete(self, run: _Run, client: ApiClient, action: Delete) -> None:
         resource, ref = resource_for(action.ref), action.ref
+        uid = action.uid
         try:
+            if uid is None:
+                live = await client.get(resource, ref.namespace, ref.name, deadline=action.deadline)
+                if not _is_ours(live.body, {"metadata": {"labels": action.labels}}):
+                    log.info("%s in the tenant is not ours and stays", ref)
+                    return
+                uid = live["metadata"]["uid"]
             answer = await client.delete(
-                resource, ref.namespace, ref.name, uid=action.uid, propagation=action.propagation,
-                deadline=action.deadline,
-            )  # fmt: skip
+                resource, ref.namespace, ref.name, uid=uid, propagation=action.propagation, deadline=action.deadline
+            )
         except errors.NotFound:
             self._gone(run, action)
             return
         except errors.Conflict:
+            if action.uid is None:
+                raise _Stale(f"{ref} is another one than a moment ago") from None
             # Another life of this name: the one that was meant is gone.
             self._gone(run, action)
             await self._look_again(run, client, action)
@@ -395,11 +432,11 @@ class Executor:
 
     # -- helpers -------------------------------------------------------------------------------------------------
 
-    async def _data(self, run: _Run, needs: tuple[str, ...], action: Create | Replace) -> Mapping[str, bytes]:
-        """What the recipe of an action makes, from the Secrets of the tenant's namespace that it needs."""
+    async def _inputs(self, run: _Run, recipe: Recipe, action: Create | Replace) -> Inputs:
+        """What the recipe of an action needs, from the Secrets of the tenant's namespace."""
         namespace = run.about.ref.namespace or ""
         needed: dict[str, Mapping[str, bytes]] = {}
-        for name in needs:
+        for name in recipe.needs:
             if name in run.made:
                 needed[name] = run.made[name]
                 continue
@@ -407,8 +444,7 @@ class Executor:
                 needed[name] = await self._secrets.read(namespace, name, deadline=action.deadline)
             except errors.NotFound:
                 raise MaterialError(f"Secret {namespace}/{name} does not exist") from None
-        assert action.recipe is not None
-        return await self._sources.fulfil(action.recipe, needed)
+        return self._sources.inputs(needed)
 
     def _feed(self, run: _Run, action: Action, answer: Answer) -> Observed | None:
         if action.target is Target.TENANT:
@@ -481,6 +517,30 @@ def _with_foreign_metadata(body: dict[str, Any], live: Observed) -> dict[str, An
         "finalizers": list(live.finalizers),
     }
     return {**body, "metadata": metadata}
+
+
+def _annotated(body: dict[str, Any], recipe: Recipe, inputs: Inputs) -> dict[str, Any]:
+    """The body with what its recipe says publicly of its material."""
+    if not isinstance(recipe, Annotating):
+        return body
+    metadata = body["metadata"]
+    annotations = {**(metadata.get("annotations") or {}), **recipe.annotations(inputs)}
+    return {**body, "metadata": {**metadata, "annotations": annotations}}
+
+
+def _is_ours(live: Object, wanted: Object) -> bool:
+    """Whether an object that exists is the one we would have made: by its controller, or by labels in a tenant."""
+    uid = _controller(wanted)
+    if uid:
+        return _controller(live) == uid
+    labels = wanted["metadata"].get("labels") or {}
+    has = live["metadata"].get("labels") or {}
+    return bool(labels) and all(has.get(key) == value for key, value in labels.items())
+
+
+def _controller(body: Object) -> str:
+    owners = body["metadata"].get("ownerReferences") or ()
+    return next((str(owner["uid"]) for owner in owners if owner.get("controller")), "")
 
 
 def _encoded(data: Mapping[str, bytes]) -> dict[str, str]:

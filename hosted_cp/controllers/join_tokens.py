@@ -52,19 +52,26 @@ class JoinTokens:
         some = change.new or change.old
         assert some is not None
         if change.resource == CLUSTER:
-            named = f"{some.ref.namespace}/{some.ref.name}"
-            return [
-                Key(request.ref.namespace or "", request.ref.name)
-                for request in self._caches.store(JOIN_TOKEN_REQUEST).by(_BY_CLUSTER, named)
-            ]
+            return self._of_clusters([Key(*change.name)])
         if change.resource == SECRET:
             namespace = some.ref.namespace or ""
-            return [
+            own = [
                 Key(namespace, str(owner.get("name")))
                 for owner in some.owner_references
                 if owner.get("controller") and owner.get("kind") == JOIN_TOKEN_REQUEST.kind
             ]
+            # Where a tenant is, and its CA, stand in Secrets: its own, or those that its spec names.
+            return [*own, *self._of_clusters(self._clusters.keys(change))]
         return ()
+
+    def _of_clusters(self, clusters: Iterable[Key]) -> list[Key]:
+        """The requests for these tenants."""
+        requests = self._caches.store(JOIN_TOKEN_REQUEST)
+        return [
+            Key(request.ref.namespace or "", request.ref.name)
+            for cluster in clusters
+            for request in requests.by(_BY_CLUSTER, str(cluster))
+        ]
 
     def look(self, key: Key, *, failure: str = "") -> Look[TokenView] | None:
         """Everything that is known of a request; None if it is gone."""
@@ -73,11 +80,11 @@ class JoinTokens:
             return None
         parsed = parse_join_token_request(owner.body)
         cluster = self._cluster_of(owner)
-        decisions, authority, access = Decisions(), "", None
+        decisions, authority, access = Decisions(), None, None
         seen = self._clusters.view(Key(key.namespace, cluster.ref.name)) if cluster is not None else None
         if seen is not None and seen.spec is not None:
             t = tenant(seen, seen.spec)
-            decisions, authority = t.former, authorities.secret_name(t, "ca")
+            decisions, authority = t.former, authorities.seen(t, "ca")
             access = access_of(seen, seen.spec)
         view = TokenView(
             now=self._now(),

@@ -1,8 +1,10 @@
 """The plan of one `JoinTokenRequest`: a bootstrap token in the tenant, and the join token made of it in a Secret here.
 
 The order makes a crash harmless (DESIGN 5): the id is reserved by the request's UID, then the tenant's Secret is made,
-then ours; if ours is missing, nobody has ever seen the token, and the tenant's is replaced. Every token expires. It is
-revoked with its request; the finalizer is let go when that is done, or pointless, or when the user forces it.
+then ours. If ours is missing, or leads to where the tenant is no longer, the same two steps are planned again: what the
+tenant holds is used again as long as it serves, so that a token which was handed out goes on working
+(docs/decisions/0007). Every token expires. It is revoked with its request; the finalizer is let go when that is done,
+or pointless, or when the user forces it.
 """
 
 from __future__ import annotations
@@ -20,15 +22,13 @@ from hosted_cp.hosting.status import of_problems
 from hosted_cp.hosting.tenant import Decisions
 from hosted_cp.k0s import tokens
 from hosted_cp.planning import diff
-from hosted_cp.planning.actions import Action, Create, Delete, PatchMetadata, Plan, Ref, Target
+from hosted_cp.planning.actions import Action, Create, Delete, PatchMetadata, Plan, Ref, Replace, Target
 from hosted_cp.planning.conditions import Condition, events, merge, parse_rfc3339, rfc3339
 from hosted_cp.planning.observed import Observed
 
 FINALIZER = "jointokenrequests.k0smotron.io/finalizer"
 #: Put by the user on a request that is being deleted, to let it go although its token could not be revoked.
 FORCE = "hosted-cp.io/force-delete"
-#: On the Secret with the token: when it ends (RFC 3339, UTC).
-EXPIRES = "hosted-cp.io/expires"
 CONDITION = "JoinTokenSecretCreated"
 
 
@@ -42,9 +42,9 @@ class TokenView:
     problems: tuple[Problem, ...] = ()
     #: The tenant that the request names.
     cluster: Observed | None = None
-    #: What was decided for that tenant (from its config Secret), and the name of the Secret with its CA.
+    #: What was decided for that tenant (from its config Secret), and the Secret with its CA.
     decisions: Decisions = field(default_factory=Decisions)
-    authority: str = ""
+    authority: Observed | None = None
     #: The object under the request's name, whoever owns it.
     secret: Observed | None = None
     #: Why the last plan could not be carried out.
@@ -58,15 +58,19 @@ def plan(view: TokenView) -> Plan:
         return _end(view)
     if view.spec is None or view.problems:
         return Plan(**_report(view, of_problems("SpecInvalid", view.problems)))
-    if _ours(view) is not None:
-        return _kept(view, view.spec)
+    if (secret := _ours(view)) is not None:
+        return _kept(view, view.spec, secret)
     waits = _expired(view) or _waits(view)
     if waits is not None:
         return Plan(actions=tuple(_finalizer(view)), **_report(view, waits))
-    # A token whose Secret was lost is made anew, and ends when the lost one would have ended.
-    expires = _expires(view) or view.now.replace(microsecond=0) + view.spec.life
+    return _minting(view, view.spec)
+
+
+def _minting(view: TokenView, spec: JoinTokenRequestSpec) -> Plan:
+    """Make the token, or make it again of what the tenant holds. It ends when the one before it would have ended."""
+    expires = _end_of(view, spec)
     return Plan(
-        actions=(*_finalizer(view), *_mint(view, view.spec, expires)),
+        actions=(*_finalizer(view), *_mint(view, spec, expires)),
         retry_after=(expires - view.now).total_seconds(),
         **_report(view, Cause(reason="Minting", message=view.failure or "the token is being made", starting=True)),
     )
@@ -84,20 +88,35 @@ def token_id(view: TokenView) -> str:
 
 def _mint(view: TokenView, spec: JoinTokenRequestSpec, expires: datetime) -> list[Action]:
     identifier = token_id(view)
-    server = tokens.server_url(view.decisions.address, view.decisions.apiPort)
+    body, recipe, secret = _body(view, spec, expires), _recipe(view, spec), _ours(view)
+    assert recipe is not None
     return [
         Create(
             target=Target.TENANT,
             body=tokens.bootstrap_secret(id=identifier, request_uid=view.owner.uid),
             recipe=tokens.BootstrapRecipe(id=identifier, role=spec.role, expires=expires),
-            replaces=True,
             material=tokens.material_name(identifier),
         ),
-        Create(
-            body=_body(view, spec, expires),
-            recipe=tokens.TokenRecipe(id=identifier, role=spec.role, server=server, ca_secret=view.authority),
-        ),
+        Create(body=body, recipe=recipe)
+        if secret is None
+        else Replace(body=body, recipe=recipe, uid=secret.uid, resource_version=secret.resource_version),
     ]
+
+
+def _recipe(view: TokenView, spec: JoinTokenRequestSpec) -> tokens.TokenRecipe | None:
+    """The token for where the tenant is now; None while that is not known."""
+    facts = view.authority.secret if view.authority is not None else None
+    certificate = facts.certificates.get("tls.crt") if facts is not None else None
+    if view.cluster is None or view.authority is None or certificate is None or not view.decisions.exposed:
+        return None
+    return tokens.TokenRecipe(
+        id=token_id(view),
+        role=spec.role,
+        server=tokens.server_url(view.decisions.address, view.decisions.apiPort),
+        ca_secret=view.authority.ref.name,
+        ca_fingerprint=certificate.fingerprint,
+        tenant_uid=view.cluster.uid,
+    )
 
 
 def _body(view: TokenView, spec: JoinTokenRequestSpec, expires: datetime) -> dict[str, Any]:
@@ -117,7 +136,7 @@ def _body(view: TokenView, spec: JoinTokenRequestSpec, expires: datetime) -> dic
                 "k0smotron.io/token-request": owner.ref.name,
                 COMPONENT: "jointoken",
             },
-            "annotations": {EXPIRES: rfc3339(expires)},
+            "annotations": {tokens.EXPIRES: rfc3339(expires)},
             "ownerReferences": [
                 {
                     "apiVersion": owner.ref.api_version,
@@ -146,19 +165,31 @@ def _waits(view: TokenView) -> Cause | None:
         return of_problems("RoleNotSupported", [role])
     if (gone := _no_cluster(view)) is not None:
         return gone
-    if not view.reaches_tenants:
-        return Cause(
-            reason="TenantNotReachable",
-            message="the operator runs outside the cluster and cannot reach tenants; run it in the cluster",
-        )
+    if (cut_off := _cut_off(view)) is not None:
+        return cut_off
+    return _unanswered(view) or (_not_ready(name) if _recipe(view, view.spec) is None else None)
+
+
+def _cut_off(view: TokenView) -> Cause | None:
+    """The operator is where no tenant can be reached."""
+    if view.reaches_tenants:
+        return None
+    return Cause(
+        reason="TenantNotReachable",
+        message="the operator runs outside the cluster and cannot reach tenants; run it in the cluster",
+    )
+
+
+def _unanswered(view: TokenView) -> Cause | None:
+    """The tenant has not answered yet: it is new, or another one than a token was made for."""
+    assert view.spec is not None
     answered = view.cluster is not None and view.cluster.get("status", "initialized", default=False)
-    if not answered or not view.decisions.exposed:
-        return Cause(
-            reason="ClusterNotReady",
-            message=f"Cluster {name} has not answered yet; its conditions say why",
-            starting=True,
-        )
-    return None
+    return None if answered else _not_ready(view.spec.cluster_name)
+
+
+def _not_ready(name: str) -> Cause:
+    message = f"Cluster {name} has not answered yet; its conditions say why"
+    return Cause(reason="ClusterNotReady", message=message, starting=True)
 
 
 def _no_cluster(view: TokenView) -> Cause | None:
@@ -176,23 +207,32 @@ def _no_cluster(view: TokenView) -> Cause | None:
     return None
 
 
-def _kept(view: TokenView, spec: JoinTokenRequestSpec) -> Plan:
-    """The token exists: keep its labels, say how long it can be used, and wake when it ends."""
-    secret = _ours(view)
-    assert secret is not None
+def _kept(view: TokenView, spec: JoinTokenRequestSpec, secret: Observed) -> Plan:
+    """The token exists: keep its labels, say how long it can be used, and wake when it ends.
+
+    It is made again when it is not for where the tenant is now: the tenant has another address or CA, or is another one
+    under the same name; or when somebody took it out. The tenant is asked then for what it holds. If that serves, the
+    token is the same and leads to the new place; the old one goes on working for as long as the old place does.
+    """
     actions = _finalizer(view)
-    # Every token ends: one that no longer says when is taken for as young as its request allows.
-    expires = _expires(view) or view.now.replace(microsecond=0) + spec.life
-    useless = _expired(view) or _no_cluster(view)
+    useless = _expired(view) or _no_cluster(view) or _unanswered(view)
     if useless is not None:
         return Plan(actions=tuple(actions), **_report(view, useless))
-    if secret.secret is not None and tokens.TOKEN_KEY not in secret.secret.digests and not secret.deleting:
-        # Somebody took the token out. It is nowhere else, so it is made anew.
-        spoilt = Cause(reason="Minting", message="the token is made anew", starting=True)
-        return Plan(actions=(*actions, Delete(ref=secret.ref, uid=secret.uid)), **_report(view, spoilt))
-    if not secret.deleting and (patch := diff.metadata_patch(_body(view, spec, expires), secret)) is not None:
-        actions.append(patch)
+    expires = _end_of(view, spec)
+    body, recipe = _body(view, spec, expires), _recipe(view, spec)
+    if not secret.deleting:
+        taken_out = secret.secret is not None and tokens.TOKEN_KEY not in secret.secret.digests
+        if recipe is not None and (taken_out or diff.recipe_differs(body, recipe, secret)):
+            cut_off = _cut_off(view)
+            return _minting(view, spec) if cut_off is None else Plan(actions=tuple(actions), **_report(view, cut_off))
+        if (patch := diff.metadata_patch(body, secret)) is not None:
+            actions.append(patch)
     return Plan(actions=tuple(actions), retry_after=(expires - view.now).total_seconds(), **_report(view, None))
+
+
+def _end_of(view: TokenView, spec: JoinTokenRequestSpec) -> datetime:
+    """When the token ends. One that no longer says when is taken for as young as its request allows: all end."""
+    return _expires(view) or view.now.replace(microsecond=0) + spec.life
 
 
 def _expired(view: TokenView) -> Cause | None:
@@ -208,7 +248,7 @@ def _expired(view: TokenView) -> Cause | None:
 def _expires(view: TokenView) -> datetime | None:
     """When the token ends: as its Secret says, or as the status remembers."""
     secret = _ours(view)
-    for text in (secret.annotations.get(EXPIRES) if secret else None, view.owner.get("status", "expiration")):
+    for text in (secret.annotations.get(tokens.EXPIRES) if secret else None, view.owner.get("status", "expiration")):
         try:
             return parse_rfc3339(str(text))
         except ValueError:
@@ -232,7 +272,8 @@ def _end(view: TokenView) -> Plan:
     revoke: list[Action] = []
     if not pointless:
         ref = Ref(api_version="v1", kind="Secret", namespace="kube-system", name=tokens.secret_name(token_id(view)))
-        revoke = [Delete(target=Target.TENANT, ref=ref, uid=None)]
+        labels = {tokens.REQUEST_LABEL: owner.uid}
+        revoke = [Delete(target=Target.TENANT, ref=ref, uid=None, labels=labels)]
     release = PatchMetadata(
         ref=owner.ref,
         uid=owner.uid,

@@ -12,10 +12,10 @@ would make it guessable by whoever knows that something; so it is drawn once, in
    what it creates in a tenant, for the rest of the plan it is carrying out, under `material_name(id)`;
 3. the management Secret is created by `TokenRecipe`, which `needs` that name in `Inputs.secrets`.
 
-If the program dies between 2 and 3, the secret part is lost: nobody else knew it, and it is never read back from the
-tenant. The plan that finds the tenant's Secret without the management one therefore *deletes* the tenant's (with the
-UID seen) and creates it anew under the same id, then goes on with 3. A token that was handed out is never replaced so,
-because then both Secrets exist.
+If the program dies between 2 and 3, or if two programs do this at the same moment, the next one finds the tenant's
+Secret there. It takes the secret part from it, if it can be what was asked for (`BootstrapRecipe.fault`), and goes on
+with 3: whoever else has read it delivers the same token. So a token that may have been handed out is never replaced.
+Only a Secret that is of no use to anybody is deleted, by its UID, and created anew under the same id.
 """
 
 from __future__ import annotations
@@ -28,12 +28,13 @@ import json
 import re
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from hosted_cp.api.problems import Problem
 from hosted_cp.api.text import TextError, load
+from hosted_cp.planning.conditions import parse_rfc3339
 from hosted_cp.planning.recipes import Inputs, MaterialError
 
 WORKER = "worker"
@@ -42,6 +43,9 @@ ROLES = (WORKER, CONTROLLER)
 
 #: Label on the tenant's Secret: the UID of the request, for finding what a request left behind.
 REQUEST_LABEL = "hosted-cp.io/join-token-request"
+
+#: On the management Secret: when the token ends (RFC 3339, UTC).
+EXPIRES = "hosted-cp.io/expires"
 
 #: The key of the management Secret.
 TOKEN_KEY = "token"  # noqa: S105 - a name
@@ -57,6 +61,8 @@ _USAGES: Mapping[str, Mapping[str, str]] = {
     CONTROLLER: {"usage-bootstrap-controller-join": "true", "usage-controller-join": "true"},
 }
 _K0S_API_PORT = 9443
+#: By how much the clocks of two operators may differ. What one of them has made must be good enough for the other.
+_SKEW = timedelta(minutes=5)
 #: A token is some kilobytes; what is larger when unpacked is no token.
 _LARGEST = 1 << 20
 
@@ -74,7 +80,7 @@ class JoinToken:
     ca: bytes
     id: str
     #: The secret part. Never printed.
-    secret: str
+    secret: str = field(repr=False)
 
 
 # --- the token -------------------------------------------------------------------------------------------------------
@@ -211,6 +217,27 @@ class BootstrapRecipe:
         }
         return {key: value.encode() for key, value in data.items()}
 
+    def fault(self, data: Mapping[str, bytes], inputs: Inputs) -> str:
+        """Why this Secret of the tenant cannot be the token that was asked for; "" if it can.
+
+        One that ends earlier is good: it was made a while ago, and may be in somebody's hands. Whatever allows more
+        than was asked for (a later end, other uses, other groups) is not.
+        """
+        said = {key: value.decode("ascii", "replace") for key, value in data.items()}
+        ends = _moment(said.pop("expiration", ""))
+        said.pop("description", None)
+        if said.pop("token-id", "") != self.id:
+            return "its token-id is another"
+        if not _SECRET.fullmatch(said.pop("token-secret", "")):
+            return "its token-secret is none"
+        if ends is None:
+            return "its expiration is none"
+        if ends <= inputs.now:
+            return "it has expired"
+        if ends > self.expires + _SKEW:
+            return "it lives longer than was asked for"
+        return "" if said == _USAGES[self.role] else "it may be used for something else"
+
 
 @dataclass(frozen=True, kw_only=True)
 class TokenRecipe:
@@ -222,6 +249,10 @@ class TokenRecipe:
     #: The Secret with the tenant's CA certificate, and its key.
     ca_secret: str
     ca_key: str = "tls.crt"
+    #: Which certificate that is (SHA-256 of the DER, hex), and which life of the tenant (its UID): the token is made
+    #: again when one of them is another.
+    ca_fingerprint: str = ""
+    tenant_uid: str = ""
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -234,6 +265,8 @@ class TokenRecipe:
             "role": self.role,
             "server": self.server,
             "ca": f"<{self.ca_key} of Secret {self.ca_secret}>",
+            "caFingerprint": self.ca_fingerprint,
+            "tenant": self.tenant_uid,
             "secret": f"<token-secret of Secret {secret_name(self.id)} in the tenant>",
         }
 
@@ -243,6 +276,24 @@ class TokenRecipe:
             raise MaterialError(f"key token-secret of Secret {secret_name(self.id)} in the tenant is no token secret")
         ca = _value(inputs, self.ca_secret, self.ca_key)
         return {TOKEN_KEY: encode(role=self.role, server=self.server, ca=ca, id=self.id, secret=secret).encode()}
+
+    def annotations(self, inputs: Inputs) -> Mapping[str, str]:
+        """When the token ends, as the tenant has it: it may have been made by another plan than this one."""
+        ends = _moment(_value(inputs, material_name(self.id), "expiration").decode("ascii", "replace"))
+        return {EXPIRES: _timestamp(ends)} if ends is not None else {}
+
+    def fault(self, data: Mapping[str, bytes], inputs: Inputs) -> str:
+        """Why a management Secret with this data does not hold what the tenant knows; "" if it does.
+
+        Where it leads to (address, CA) is not looked at: that can be set right without a new token.
+        """
+        try:
+            held = decode(data.get(TOKEN_KEY, b"").decode("ascii", "replace"))
+        except TokenError as error:
+            return str(error)
+        made = decode(self.fulfil(inputs)[TOKEN_KEY].decode())
+        same = (held.role, held.id, held.secret) == (made.role, made.id, made.secret)
+        return "" if same else "it holds another token than the tenant knows"
 
 
 def _value(inputs: Inputs, name: str, key: str) -> bytes:
@@ -259,6 +310,14 @@ def _random(entropy: Callable[[int], bytes], length: int) -> str:
     while len(found) < length:
         found += "".join(_ALPHABET[byte % len(_ALPHABET)] for byte in entropy(length) if byte < usable)
     return found[:length]
+
+
+def _moment(text: str) -> datetime | None:
+    """What `_timestamp` (or anybody else who writes RFC 3339) wrote, or None."""
+    try:
+        return parse_rfc3339(text)
+    except ValueError:
+        return None
 
 
 def _timestamp(moment: datetime) -> str:

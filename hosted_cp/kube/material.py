@@ -69,6 +69,10 @@ class Sources:
     entropy: Callable[[int], bytes] = secrets.token_bytes
     keys: Keys = field(default_factory=Keys)
 
+    def inputs(self, needed: Mapping[str, Mapping[str, bytes]]) -> Inputs:
+        """What a recipe is given to look at, where nothing is made."""
+        return Inputs(now=self.now(), entropy=self.entropy, new_key=self.keys.make, secrets=needed)
+
     async def fulfil(self, recipe: Recipe, needed: Mapping[str, Mapping[str, bytes]]) -> Mapping[str, bytes]:
         """The data that a recipe makes. Raises `MaterialError`.
 

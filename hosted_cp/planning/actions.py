@@ -62,7 +62,11 @@ class Ref:
 class Create:
     """POST the object. It must not exist: a 409 means that somebody was there first, so read it and plan again.
 
-    With a recipe, `body` is a Secret without data, and the recipe makes the data.
+    With a recipe, `body` is a Secret without data, and the recipe makes the data. With a `Reusable` one, what is there
+    after a 409 is compared: if it is ours and stands for what the recipe would make, it is kept, and its data are
+    handed on to later recipes; if it is ours and does not, it is deleted with the UID found, and made anew by the next
+    plan. "Ours" is what has the controller of `body`, or in a tenant, where nothing has one, all labels of `body`.
+    What is not ours is left alone; in a tenant, of whose objects no view is kept, that is a failure.
     """
 
     body: Object
@@ -73,9 +77,6 @@ class Create:
     #: False for objects of the tenant that k0s owns from then on (`default/kubernetes` Endpoints): no hash, an
     #: existing one is success.
     ours: bool = True
-    #: For once-only material whose other half was lost in a crash (a tenant's bootstrap token): an existing object that
-    #: carries all labels of `body` is deleted, by the UID found, and made anew. One without them is a failure.
-    replaces: bool = False
     #: Under this name the executor hands the data that it makes on to later recipes of the plan ("": its own name).
     material: str = ""
 
@@ -145,8 +146,9 @@ class Delete:
     """Delete exactly the object with this UID. One that is gone already is success."""
 
     ref: Ref
-    #: None only in a tenant, of whose objects we keep no view, and only under a name that nobody else uses.
+    #: None only in a tenant, of whose objects we keep no view: it is read first, and is ours with these `labels` on it.
     uid: str | None
+    labels: Mapping[str, str] = field(default_factory=dict)
     propagation: str = "Background"
     target: Target = Target.MANAGEMENT
     deadline: float = 20.0

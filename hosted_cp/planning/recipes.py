@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 
 class MaterialError(Exception):
@@ -41,3 +41,20 @@ class Recipe(Protocol):
 
     def fulfil(self, inputs: Inputs) -> Mapping[str, bytes]:
         """The data of the Secret. Raises `MaterialError` if a needed Secret lacks a key or holds what it should not."""
+
+
+@runtime_checkable
+class Reusable(Recipe, Protocol):
+    """A recipe for material of which others may have been told already, by an operator that died or by one that works
+    at the same moment: what exists is kept if it serves, and never replaced by something that is merely as good."""
+
+    def fault(self, data: Mapping[str, bytes], inputs: Inputs) -> str:
+        """Why a Secret with this data cannot stand for what this recipe would make; "" if it can. Quotes nothing."""
+
+
+@runtime_checkable
+class Annotating(Recipe, Protocol):
+    """A recipe some of whose material is public and has to be said on the Secret, but is not known to a plan."""
+
+    def annotations(self, inputs: Inputs) -> Mapping[str, str]:
+        """Annotations of the Secret; they take the place of those of the same names in the plan."""

@@ -75,6 +75,10 @@ class StandInTenants:
         """The requests that a tenant has answered."""
         return self._run(lambda: list(self._seen.get((namespace, name), [])))
 
+    def forget(self, namespace: str, name: str) -> None:
+        """A tenant loses its data: what answers under this name from now on is another one."""
+        self._run(lambda: self._objects.pop((namespace, name), None))
+
     def down(self, namespace: str, name: str, *, down: bool = True) -> None:
         """From now on a tenant answers nothing (or does again)."""
         self._run(lambda: (self._down.add if down else self._down.discard)((namespace, name)))

@@ -231,16 +231,84 @@ async def test_material_is_handed_on_under_its_name(desk: Bench, admin: ApiClien
     assert data_of(await admin.get(SECRET, namespace, "second")) == {"k": f"{CANARY}-b-{CANARY}-a"}
 
 
-async def test_lost_material_is_replaced_only_under_our_labels(desk: Bench, admin: ApiClient, namespace: str) -> None:
-    wanted = Create(body=secret(namespace, "token", request="u1"), recipe=Words(text="new"), replaces=True)
-    foreign = await admin.create(SECRET, secret(namespace, "token", request="u2"))
-    refused = await desk.run(wanted)
-    assert refused.verdict is Verdict.DEFERRED
-    assert "does not carry our labels" in refused.failure
-    await admin.delete(SECRET, namespace, "token", uid=foreign["metadata"]["uid"])
-    await admin.create(SECRET, secret(namespace, "token", request="u1"))
-    assert (await desk.run(wanted)).verdict is Verdict.DONE
-    assert data_of(await admin.get(SECRET, namespace, "token")) == {"k": f"{CANARY}-new"}
+@dataclass(frozen=True, kw_only=True)
+class Password:
+    """A recipe for what others may have been told already."""
+
+    text: str
+    needs: tuple[str, ...] = ()
+
+    def printed(self) -> Mapping[str, Any]:
+        return {"recipe": "password"}
+
+    def fulfil(self, inputs: Inputs) -> Mapping[str, bytes]:
+        return {"k": f"{CANARY}-{self.text}".encode()}
+
+    def fault(self, data: Mapping[str, bytes], inputs: Inputs) -> str:
+        return "" if data.get("k", b"").startswith(CANARY.encode()) else "it is too simple"
+
+    def annotations(self, inputs: Inputs) -> Mapping[str, str]:
+        return {"example.com/long": "yes"}
+
+
+async def test_a_secret_says_what_its_recipe_says_of_it(desk: Bench, admin: ApiClient, namespace: str) -> None:
+    body = secret(namespace, "a")
+    body["metadata"]["annotations"] = {"example.com/long": "no", "example.com/other": "stays"}
+    await desk.run(Create(body=body, recipe=Password(text="first")))
+
+    async def said() -> tuple[str, str]:
+        annotations = (await admin.get(SECRET, namespace, "a"))["metadata"]["annotations"]
+        return annotations["example.com/long"], annotations["example.com/other"]
+
+    assert await said() == ("yes", "stays")
+    known = desk.known(SECRET.ref(namespace, "a"))
+    again = Replace(body=body, recipe=Password(text="second"), uid=known.uid, resource_version=known.resource_version)
+    assert (await desk.run(again)).verdict is Verdict.DONE
+    assert await said() == ("yes", "stays")
+
+
+def owned(body: dict[str, Any], owner: Observed) -> dict[str, Any]:
+    reference = {"apiVersion": "v1", "kind": "Service", "name": owner.ref.name, "uid": owner.uid, "controller": True}
+    return {**body, "metadata": {**body["metadata"], "ownerReferences": [reference]}}
+
+
+def with_data(body: dict[str, Any], text: str) -> dict[str, Any]:
+    return {**body, "data": {"k": base64.b64encode(text.encode()).decode()}}
+
+
+async def test_material_that_is_there_is_kept_if_it_serves(
+    desk: Bench, admin: ApiClient, namespace: str, audit: Audit
+) -> None:
+    """By a former life or by another operator: the next plan finds it, and it is not written again."""
+    body = owned(secret(namespace, "a"), desk.about)
+    made = await admin.create(SECRET, with_data(body, f"{CANARY}-theirs"))
+    since = audit.mark()
+    result = await desk.run(Create(body=body, recipe=Password(text="ours")))
+    assert result == Result(verdict=Verdict.REPLAN)
+    assert await spent(audit, namespace, since) == {"create secrets": 1, "get secrets": 1}
+    assert desk.known(SECRET.ref(namespace, "a")).uid == made["metadata"]["uid"]
+    assert data_of(await admin.get(SECRET, namespace, "a")) == {"k": f"{CANARY}-theirs"}
+
+
+async def test_material_that_does_not_serve_is_made_anew(desk: Bench, admin: ApiClient, namespace: str) -> None:
+    body = owned(secret(namespace, "a"), desk.about)
+    old = await admin.create(SECRET, with_data(body, "simple"))
+    create = Create(body=body, recipe=Password(text="ours"))
+    assert await desk.run(create) == Result(verdict=Verdict.REPLAN, writes=1)
+    assert (await desk.run(create)).verdict is Verdict.DONE
+    new = await admin.get(SECRET, namespace, "a")
+    assert new["metadata"]["uid"] != old["metadata"]["uid"]
+    assert data_of(new) == {"k": f"{CANARY}-ours"}
+
+
+async def test_material_of_somebody_else_is_left_to_the_next_plan(
+    desk: Bench, admin: ApiClient, namespace: str
+) -> None:
+    body = owned(secret(namespace, "a"), desk.about)
+    theirs = await admin.create(SECRET, with_data(secret(namespace, "a"), "simple"))
+    assert await desk.run(Create(body=body, recipe=Password(text="ours"))) == Result(verdict=Verdict.REPLAN)
+    assert desk.known(SECRET.ref(namespace, "a")).controller_uid == ""
+    assert (await admin.get(SECRET, namespace, "a"))["metadata"]["uid"] == theirs["metadata"]["uid"]
 
 
 async def test_rsa_keys_are_made_beside_the_loop(desk: Bench, namespace: str) -> None:
@@ -569,6 +637,85 @@ async def test_actions_in_the_tenant_use_a_certificate_of_its_ca(
     body = (await admin.get(resource, "default", give.ref.name)).body
     assert "annotations" not in body["metadata"], "what is given away carries no mark of ours"
     await admin.delete(resource, "default", give.ref.name)
+
+
+async def playing_tenant(desk: Bench, admin: ApiClient, server: Server, namespace: str) -> TenantAccess:
+    """The way to a tenant that the management API server plays."""
+    encoded = {
+        "tls.crt": base64.b64encode(server.authority.certificate).decode(),
+        "tls.key": base64.b64encode(server.authority.key).decode(),
+    }
+    await admin.create(SECRET, {**secret(namespace, "t-ca"), "data": encoded})
+    return TenantAccess(uid=desk.about.uid, namespace=namespace, authority="t-ca", server=server.url)
+
+
+async def test_material_in_a_tenant_is_handed_on_whoever_made_it(
+    desk: Bench, admin: ApiClient, server: Server, namespace: str, audit: Audit
+) -> None:
+    access = await playing_tenant(desk, admin, server, namespace)
+    body = secret(namespace, "half", request="u1")
+    halves = (
+        Create(body=body, recipe=Password(text="ours"), target=Target.TENANT, material="half"),
+        Create(body=secret(namespace, "whole"), recipe=Words(text="b", needs=("half",))),
+    )
+    await admin.create(SECRET, with_data(body, f"{CANARY}-theirs"))
+    since = audit.mark()
+    assert await desk.run(*halves, tenant=access) == Result(verdict=Verdict.DONE, writes=1)
+    assert summary(audit.requests(since=since, user="hosted-cp")) == {"create secrets": 1, "get secrets": 1}
+    assert data_of(await admin.get(SECRET, namespace, "whole")) == {"k": f"{CANARY}-b-{CANARY}-theirs"}
+
+
+@pytest.mark.parametrize("spoilt", [("simple", "Opaque"), (f"{CANARY}-x", "example.com/other")])
+async def test_useless_material_in_a_tenant_is_made_anew(
+    desk: Bench, admin: ApiClient, server: Server, namespace: str, spoilt: tuple[str, str]
+) -> None:
+    """It is deleted by its UID: what another has put there meanwhile stays, and is used."""
+    access = await playing_tenant(desk, admin, server, namespace)
+    body = secret(namespace, "half", request="u1")
+    half = Create(body=body, recipe=Password(text="ours"), target=Target.TENANT, material="half")
+    text, kind = spoilt
+    old = await admin.create(SECRET, {**with_data(body, text), "type": kind})
+    assert await desk.run(half, tenant=access) == Result(verdict=Verdict.REPLAN, writes=1)
+    assert await desk.run(half, tenant=access) == Result(verdict=Verdict.DONE, writes=1)
+    new = await admin.get(SECRET, namespace, "half")
+    assert new["metadata"]["uid"] != old["metadata"]["uid"]
+    assert data_of(new) == {"k": f"{CANARY}-ours"}
+
+
+async def test_in_a_tenant_only_what_has_our_labels_is_used_or_deleted(
+    desk: Bench, admin: ApiClient, server: Server, namespace: str
+) -> None:
+    access = await playing_tenant(desk, admin, server, namespace)
+    body = secret(namespace, "half", request="u1")
+    create = Create(body=body, recipe=Password(text="ours"), target=Target.TENANT, material="half")
+    delete = Delete(ref=create.ref, uid=None, labels={"request": "u1"}, target=Target.TENANT)
+    theirs = await admin.create(SECRET, with_data(secret(namespace, "half", request="u2"), f"{CANARY}-theirs"))
+    refused = await desk.run(create, tenant=access)
+    assert refused.verdict is Verdict.DEFERRED
+    assert "does not carry our labels" in refused.failure
+    assert await desk.run(delete, tenant=access) == Result(verdict=Verdict.DONE)
+    left = await admin.get(SECRET, namespace, "half")
+    assert left["metadata"]["resourceVersion"] == theirs["metadata"]["resourceVersion"]
+    ours = Delete(ref=create.ref, uid=None, labels={"request": "u2"}, target=Target.TENANT)
+    assert await desk.run(ours, tenant=access) == Result(verdict=Verdict.DONE, writes=1)
+    assert await desk.run(ours, tenant=access) == Result(verdict=Verdict.DONE), "gone already"
+
+
+async def test_what_is_going_in_a_tenant_is_waited_for(
+    desk: Bench, admin: ApiClient, server: Server, namespace: str
+) -> None:
+    access = await playing_tenant(desk, admin, server, namespace)
+    body = secret(namespace, "half", request="u1")
+    held = with_data(body, f"{CANARY}-theirs")
+    held["metadata"] = {**held["metadata"], "finalizers": ["example.com/held"]}
+    made = await admin.create(SECRET, held)
+    await admin.delete(SECRET, namespace, "half", uid=made["metadata"]["uid"])
+    create = Create(body=body, recipe=Password(text="ours"), target=Target.TENANT, material="half")
+    waiting = await desk.run(create, tenant=access)
+    assert waiting.verdict is Verdict.DEFERRED
+    assert "still being deleted" in waiting.failure
+    await admin.merge_patch(SECRET, namespace, "half", {"metadata": {"finalizers": None}})
+    assert (await desk.run(create, tenant=access)).verdict is Verdict.DONE
 
 
 async def test_a_tenant_whose_ca_is_broken_is_told_without_quoting(

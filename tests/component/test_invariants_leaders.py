@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import gzip
 import os
 import signal
 import sys
@@ -13,13 +11,12 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
-import yaml
 
-from hosted_cp.kube.resources import CLUSTER, EVENT, JOIN_TOKEN_REQUEST, LEASE, SECRET
+from hosted_cp.kube.resources import CLUSTER, EVENT, LEASE
 from tests.component.audit import READS
 from tests.component.faults import Fault, proxy
-from tests.component.hosting import Object, Stage, minted
-from tests.component.snapshots import data_of, everything, of_tenant, once_only
+from tests.component.hosting import Object, Stage
+from tests.component.snapshots import everything, of_tenant, once_only
 from tests.component.test_invariants_crashes import CHANGES, SPEC, assert_nothing_is_left
 
 
@@ -174,38 +171,3 @@ async def killed(
             made = now
         await stage.admin.merge_patch(LEASE, "hosted-cp", "hosted-cp", {"spec": {"holderIdentity": ""}})
     return made or {}
-
-
-@pytest.mark.xfail(
-    reason="of two operators that mint at the same moment one replaces the tenant's half of the other's token",
-    strict=True,
-)
-async def test_a_token_survives_two_leaders(stage: Stage) -> None:
-    """What is handed out is what the tenant knows."""
-    async with stage.operating():
-        await stage.create("tenant0x", SPEC)
-        await stage.available("tenant0x")
-    names = [f"token{number}" for number in range(6)]
-    async with stage.operating() as one, stage.operating() as other:
-        for name in names:
-            await stage.ask_token(name, "tenant0x")
-        await stage.until(JOIN_TOKEN_REQUEST, names, minted)
-        await stage.rest(one)
-        await stage.rest(other)
-    assert await usable_tokens(stage, "tenant0x", names) == names
-
-
-async def usable_tokens(stage: Stage, tenant: str, names: list[str]) -> list[str]:
-    """Those whose bootstrap token is exactly the one that the tenant holds."""
-    held = {
-        data["token-id"].decode(): data["token-secret"].decode()
-        for data in map(data_of, stage.tenants.objects(stage.namespace, tenant, "secrets"))
-    }
-    good = []
-    for name in names:
-        packed = base64.b64decode((await stage.admin.get(SECRET, stage.namespace, name))["data"]["token"])
-        config = yaml.safe_load(gzip.decompress(base64.b64decode(packed)))
-        identifier, _, secret = config["users"][0]["user"]["token"].partition(".")
-        if held.get(identifier) == secret:
-            good.append(name)
-    return good

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from hosted_cp.hosting.tokens import EXPIRES, FINALIZER, FORCE
-from hosted_cp.k0s.tokens import REQUEST_LABEL
-from hosted_cp.planning.actions import Action, Create, Delete, PatchMetadata, Target
-from tests.hosting.pretend_server import Json, secret_data
+from hosted_cp.hosting.tokens import FINALIZER, FORCE
+from hosted_cp.k0s.tokens import EXPIRES, REQUEST_LABEL
+from hosted_cp.planning.actions import Action, Create, Delete, PatchMetadata, Ref, Target
+from tests.hosting.pretend_server import Json, encoded, secret_data
 from tests.hosting.token_world import (
     NAME,
     REQUEST,
@@ -24,7 +24,7 @@ from tests.hosting.token_world import (
     why,
     work,
 )
-from tests.hosting.world import Crash, World, running
+from tests.hosting.world import NAMESPACE, Crash, Material, World, running
 
 
 def with_token(**spec: Any) -> World:
@@ -240,39 +240,126 @@ def test_a_crash_at_any_action_ends_in_one_token_that_works(number: int, when: s
     assert why(world).startswith("True")
 
 
-def test_a_crash_between_the_two_secrets_replaces_the_one_that_nobody_has_seen() -> None:
-    world = ask(running())
+def half_made(**spec: Any) -> World:
+    """The operator has died between the two Secrets."""
+    world = ask(running(), **spec)
     crash(world, 1, "after")
-    lost = tenant_secret(world)
-    assert lost is not None
     assert not world.exists("Secret", NAME)
-    world.passes(minutes=5)
-    work(world)
+    return world
+
+
+def spoil(world: World, change: Callable[[Json], object]) -> Json:
+    """Somebody changes the bootstrap Secret; returns what it is then."""
+    ((ref, _),) = [each for each in world.tenant.objects.items() if each[0].kind == "Secret"]
+    return world.tenant.edit(ref, change)
+
+
+def test_after_a_crash_between_the_two_secrets_the_one_that_is_there_is_used() -> None:
+    """Another operator may have read it meanwhile. It ends when it says, not when a new one would."""
+    world = half_made()
     known = tenant_secret(world)
     assert known is not None
-    assert secret_data(known)["token-secret"] != secret_data(lost)["token-secret"]
-    assert known["metadata"]["name"] == lost["metadata"]["name"]
-    assert secret_data(known)["expiration"] == b"2026-11-21T13:05:00Z"
+    world.passes(minutes=5)
+    work(world)
+    assert tenant_secret(world) == known
+    assert token(world).secret == secret_data(known)["token-secret"].decode()
+    assert request_status(world)["expiration"] == "2026-11-21T13:00:00Z"
+    assert world.body("Secret", NAME)["metadata"]["annotations"][EXPIRES] == "2026-11-21T13:00:00Z"
+    assert token_plan(world).actions == ()
 
 
-def test_a_bootstrap_secret_of_somebody_else_in_the_tenant_is_not_replaced() -> None:
-    world = ask(running())
-    crash(world, 1, "after")
-    ((ref, body),) = [each for each in world.tenant.objects.items() if each[0].kind == "Secret"]
-    world.tenant.edit(ref, lambda body: body["metadata"]["labels"].update({REQUEST_LABEL: "another"}))
-    assert "does not carry our labels" in work(world)
-    assert secret_data(world.tenant.get(ref)) == secret_data(body)
+def text(**data: str | None) -> Callable[[Json], object]:
+    def change(body: Json) -> None:
+        for key, value in data.items():
+            body["data"].pop(key.replace("_", "-"), None)
+            if value is not None:
+                body["data"] |= encoded({key.replace("_", "-"): value.encode()})
+
+    return change
 
 
-def test_a_lost_secret_is_made_again_and_ends_when_it_would_have_ended() -> None:
+@pytest.mark.parametrize(
+    "change",
+    [
+        text(token_id="other1"),
+        text(token_id=None),
+        text(token_secret="SHOUTING12345678"),
+        text(token_secret=None),
+        text(expiration="2026-11-21T12:00:00Z"),
+        text(expiration="2026-11-21T14:00:00Z"),
+        text(expiration="soon"),
+        text(expiration=None),
+        text(usage_bootstrap_authentication="false"),
+        text(usage_bootstrap_signing="true"),
+        text(auth_extra_groups="system:bootstrappers:admins"),
+        lambda body: body["data"].clear(),
+    ],
+)
+def test_what_cannot_be_the_token_that_was_asked_for_is_replaced(change: Callable[[Json], object]) -> None:
+    world = half_made()
+    spoilt = spoil(world, change)
+    assert work(world) == ""
+    known = tenant_secret(world)
+    assert known is not None
+    assert known["metadata"]["uid"] != spoilt["metadata"]["uid"]
+    assert known["metadata"]["name"] == spoilt["metadata"]["name"]
+    assert token(world).secret == secret_data(known)["token-secret"].decode()
+    assert secret_data(known)["expiration"] == b"2026-11-21T13:00:00Z"
+    assert why(world).startswith("True")
+
+
+def test_what_another_made_whose_clock_goes_a_little_faster_is_used() -> None:
+    world = half_made()
+    known = spoil(world, text(expiration="2026-11-21T13:04:00Z"))
+    work(world)
+    assert tenant_secret(world) == known
+    assert request_status(world)["expiration"] == "2026-11-21T13:04:00Z", "what is said is what the tenant knows"
+
+
+def test_a_bootstrap_secret_of_somebody_else_in_the_tenant_is_neither_trusted_nor_touched() -> None:
+    world = half_made()
+    theirs = spoil(world, lambda body: body["metadata"]["labels"].update({REQUEST_LABEL: "another"}))
+    failure = work(world)
+    assert "does not carry our labels" in failure
+    assert why(world) == f"False Minting: {failure}"
+    assert not world.exists("Secret", NAME)
+    delete(world)
+    work(world)
+    assert gone(world)
+    assert tenant_secret(world) == theirs, "nor is it revoked"
+
+
+def test_a_lost_secret_is_made_again_of_what_the_tenant_knows() -> None:
+    """A machine that has the token may still be on its way; to revoke it, delete the request."""
+    world = with_token(expiry="30m")
+    old, known = token(world), tenant_secret(world)
+    world.passes(minutes=20)
+    world.server.delete(SECRET)
+    work(world)
+    assert token(world) == old
+    assert tenant_secret(world) == known
+    assert request_status(world)["expiration"] == "2026-11-21T12:30:00Z"
+
+
+def test_if_both_are_lost_another_token_ends_when_the_first_would_have_ended() -> None:
     world = with_token(expiry="30m")
     old = token(world)
     world.passes(minutes=20)
     world.server.delete(SECRET)
+    forget_in_tenant(world)
     work(world)
     assert token(world).id == old.id
-    assert token(world).secret != old.secret, "the old one is revoked by that"
+    assert token(world).secret != old.secret
+    known = tenant_secret(world)
+    assert known is not None
+    assert secret_data(known)["expiration"] == b"2026-11-21T12:30:00Z"
     assert request_status(world)["expiration"] == "2026-11-21T12:30:00Z"
+
+
+def forget_in_tenant(world: World) -> None:
+    """As a tenant that is new, or restored from before."""
+    for ref in [ref for ref in world.tenant.objects if ref.kind == "Secret"]:
+        world.tenant.delete(ref)
 
 
 def test_an_expired_token_is_not_made_again() -> None:
@@ -305,13 +392,13 @@ def test_metadata_of_the_secret_comes_back_and_the_token_stays(change: Callable[
     assert after["metadata"]["annotations"][EXPIRES] == before["metadata"]["annotations"][EXPIRES]
 
 
-def test_a_token_that_was_taken_out_of_its_secret_is_made_anew() -> None:
+def test_a_token_that_was_taken_out_of_its_secret_is_put_there_again() -> None:
     world = with_token()
+    old, uid = token(world), world.body("Secret", NAME)["metadata"]["uid"]
     world.server.edit(SECRET, lambda body: body["data"].clear())
     work(world)
-    known = tenant_secret(world)
-    assert known is not None
-    assert token(world).secret == secret_data(known)["token-secret"].decode()
+    assert token(world) == old
+    assert world.body("Secret", NAME)["metadata"]["uid"] == uid
 
 
 def test_garbled_times_end_nothing() -> None:
@@ -321,6 +408,153 @@ def test_garbled_times_end_nothing() -> None:
     world.passes(minutes=10)
     work(world)
     assert request_status(world)["expiration"] == "2026-11-21T13:10:00Z", "taken for as young as it may be"
+
+
+# --- a tenant that moves, or is another one ---------------------------------------------------------------------------
+
+
+def test_the_token_follows_the_tenants_address() -> None:
+    """The same token, so that one that was handed out works for as long as the old address does."""
+    world = with_token()
+    old, known = token(world), tenant_secret(world)
+    before = world.body("Secret", NAME)
+    world.changes(externalAddress="api.example")
+    world.settle()
+    world.passes(minutes=10)
+    world.events.clear()
+    assert work(world) == ""
+    assert token(world) == dataclasses.replace(old, server="https://api.example:31234")
+    assert tenant_secret(world) == known
+    after = world.body("Secret", NAME)
+    assert after["metadata"]["uid"] == before["metadata"]["uid"]
+    assert after["metadata"]["annotations"][EXPIRES] == before["metadata"]["annotations"][EXPIRES]
+    assert why(world) == "True Created: "
+    assert token_plan(world).actions == ()
+    assert world.events == [], "nobody has to be told"
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("number", range(2))
+def test_a_crash_while_the_token_follows(number: int, when: str) -> None:
+    world = with_token()
+    old = token(world)
+    world.changes(externalAddress="api.example")
+    world.settle()
+    crash(world, number, when)
+    work(world)
+    assert token(world) == dataclasses.replace(old, server="https://api.example:31234")
+    known = tenant_secret(world)
+    assert known is not None
+    assert secret_data(known)["token-secret"].decode() == old.secret
+
+
+def test_while_the_tenant_cannot_be_asked_a_token_for_its_old_address_is_said_to_be_useless() -> None:
+    world = with_token()
+    old = token(world)
+    world.changes(externalAddress="api.example")
+    world.settle()
+    world.tenant_down = "no route to host"
+    failure = work(world)
+    assert why(world) == f"False Minting: {failure}"
+    assert "no route to host" in failure
+    assert token(world) == old, "it may work yet"
+    world.tenant_down = ""
+    work(world, failure=failure)
+    assert why(world).startswith("True")
+    assert token(world).server == "https://api.example:31234"
+
+
+def test_an_operator_outside_the_cluster_cannot_let_the_token_follow_and_says_so() -> None:
+    world = with_token()
+    world.settings = dataclasses.replace(world.settings, reaches_tenants=False)
+    work(world)
+    assert why(world).startswith("True")
+    world.changes(externalAddress="api.example")
+    world.settle()
+    work(world)
+    assert why(world).startswith("False TenantNotReachable")
+
+
+def test_a_spec_that_cannot_be_read_changes_nothing_about_a_token() -> None:
+    world = with_token()
+    world.changes(replicas="many")
+    world.settle()
+    assert token_plan(world).actions == ()
+    work(world)
+    assert why(world).startswith("True")
+
+
+def made_anew(world: World, **spec: Any) -> World:
+    """The Cluster is deleted with its data, and another one is asked for under its name."""
+    world.deletes()
+    world.settle()
+    for claim in world.server.every("PersistentVolumeClaim"):
+        world.server.delete(Ref.of(claim))
+    world.settle()
+    world.tenant.objects.clear()
+    return world.asks(**spec)
+
+
+def test_another_tenant_of_the_same_name_gets_a_token_of_its_own() -> None:
+    """The old one is good for nothing: another CA, and nobody knows its secret half. The request's time goes on."""
+    world = with_token()
+    old = token(world)
+    made_anew(world)
+    work(world)
+    assert why(world).startswith("False ClusterNotReady")
+    assert [each.reason for each in world.events][-1] == "ClusterNotReady"
+    world.passes(minutes=10)
+    world.settle()
+    assert work(world) == ""
+    new, known = token(world), tenant_secret(world)
+    assert known is not None
+    assert (new.ca, new.id) == (world.data("demo-ca")["tls.crt"], old.id)
+    assert new.ca != old.ca
+    assert new.secret == secret_data(known)["token-secret"].decode() != old.secret
+    assert secret_data(known)["expiration"] == b"2026-11-21T13:00:00Z"
+    assert why(world) == "True Created: "
+
+
+def test_another_tenant_with_the_same_ca_and_address_is_another_one_too() -> None:
+    """The user brought the CA, so nothing in the token tells the two lives apart; but the tenant forgot the token."""
+    world = World()
+    world.secret("brought", running().data("demo-ca"))
+    spec = {"certificateRefs": [{"name": "brought", "type": "ca"}], "externalAddress": "api.example"}
+    world.asks(**spec).settle()
+    ask(world)
+    assert work(world) == ""
+    old = token(world)
+    assert old.ca == world.data("brought")["tls.crt"]
+    made_anew(world, **spec).settle()
+    assert tenant_secret(world) is None
+    work(world)
+    known = tenant_secret(world)
+    assert known is not None
+    assert token(world).ca == old.ca
+    assert token(world).secret == secret_data(known)["token-secret"].decode()
+
+
+def test_a_request_whose_time_is_over_gets_no_token_for_another_tenant() -> None:
+    world = with_token(expiry="30m")
+    made_anew(world).settle()
+    world.passes(hours=1)
+    work(world)
+    assert why(world).startswith("False Expired")
+    assert tenant_secret(world) is None
+
+
+def test_a_ca_that_the_user_renews_reaches_the_token() -> None:
+    world = World()
+    world.secret("brought", running().data("demo-ca"))
+    world.asks(certificateRefs=[{"name": "brought", "type": "ca"}]).settle()
+    ask(world)
+    work(world)
+    old = token(world)
+    renewed = World(material=Material(seed=2)).asks().settle().data("demo-ca")
+    brought = Ref(api_version="v1", kind="Secret", namespace=NAMESPACE, name="brought")
+    world.server.edit(brought, lambda body: body.update(data=encoded(renewed)))
+    work(world)
+    assert token(world) == dataclasses.replace(old, ca=renewed["tls.crt"])
 
 
 # --- the end ----------------------------------------------------------------------------------------------------------

@@ -35,13 +35,13 @@ def token_view(world: World, *, failure: str = "") -> TokenView:
     """What `hosted_cp.controllers.join_tokens` would hand to the planner."""
     owner = world.observed(world.server.objects[REQUEST])
     parsed = parse_join_token_request(owner.body)
-    cluster, decisions, authority = None, Decisions(), ""
+    cluster, decisions, authority = None, Decisions(), None
     if owner.get("spec", "clusterName") == world.name and world.owner_ref in world.server.objects:
         cluster = world.observed(world.server.objects[world.owner_ref])
         seen = world.view()
         if seen.spec is not None:
             t = tenant(seen, seen.spec)
-            decisions, authority = t.former, authorities.secret_name(t, "ca")
+            decisions, authority = t.former, authorities.seen(t, "ca")
     secret = world.server.objects.get(SECRET)
     return TokenView(
         now=world.now,

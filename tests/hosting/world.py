@@ -22,7 +22,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from hosted_cp.api.cluster import parse_cluster
-from hosted_cp.executor import METADATA_MANAGER, _with_foreign_metadata, merge_difference
+from hosted_cp.executor import METADATA_MANAGER, _annotated, _is_ours, _with_foreign_metadata, merge_difference
 from hosted_cp.hosting.names import Names, children_of
 from hosted_cp.hosting.plan import plan
 from hosted_cp.hosting.settings import Settings
@@ -47,7 +47,7 @@ from hosted_cp.planning.actions import (
 )
 from hosted_cp.planning.conditions import rfc3339
 from hosted_cp.planning.observed import Observed
-from hosted_cp.planning.recipes import Inputs, MaterialError, Recipe
+from hosted_cp.planning.recipes import Inputs, MaterialError, Recipe, Reusable
 from tests.hosting import pretend_pods
 from tests.hosting.pretend_pods import Script
 from tests.hosting.pretend_server import Json, PretendServer, Refused, encoded, observable, secret_data
@@ -303,7 +303,8 @@ class World:
                     self._in_management(action, made)
             except (Refused, MaterialError) as no:
                 stale = isinstance(no, Refused) and no.reason in ("AlreadyExists", "Conflict", "NotFound")
-                if action.target is not Target.TENANT and stale:
+                useless = isinstance(no, Refused) and no.reason == "Useless"
+                if useless or (action.target is not Target.TENANT and stale):
                     return "replan"
                 return f"{type(action).__name__} {action.ref}: {no}"
             self.done.append(action)
@@ -318,7 +319,7 @@ class World:
                 if action.recipe is not None:
                     data = self._fulfil(action.recipe, made)
                     made[action.material or action.ref.name] = data
-                    body["data"] = encoded(data)
+                    body = {**_annotated(body, action.recipe, self._inputs(action.recipe, made)), "data": encoded(data)}
                 server.create(body, manager=FIELD_MANAGER)
                 if action.recipe is not None:
                     owner = next((o["uid"] for o in body["metadata"]["ownerReferences"]), "")
@@ -335,6 +336,7 @@ class World:
                     raise Refused("Conflict", f"{action.ref} has changed")
                 data = self._fulfil(action.recipe, made)
                 stamped = diff.stamped(action.body, action.recipe)
+                stamped = _annotated(stamped, action.recipe, self._inputs(action.recipe, made))
                 server.replace({**_with_foreign_metadata(stamped, seen), "data": encoded(data)})
                 made[action.ref.name] = data
             case PatchMetadata():
@@ -365,12 +367,9 @@ class World:
                 if action.recipe is not None:
                     data = self._fulfil(action.recipe, made)
                     body["data"] = encoded(data)
-                if action.replaces and action.ref in self.tenant.objects:
-                    live = self.tenant.get(action.ref)["metadata"].get("labels") or {}
-                    wanted = action.body["metadata"].get("labels") or {}
-                    if not wanted or any(live.get(key) != value for key, value in wanted.items()):
-                        raise Refused("Failed", "an object of this name exists that does not carry our labels")
-                    self.tenant.delete(action.ref)
+                if isinstance(action.recipe, Reusable) and action.ref in self.tenant.objects:
+                    made[action.material] = self._reuse(action, action.recipe, made)
+                    return
                 try:
                     self.tenant.create(body)
                 except Refused:
@@ -381,12 +380,26 @@ class World:
                 if not action.ours:
                     self._given.add((about.uid, action.ref))
             case Delete():
-                if action.ref in self.tenant.objects:
+                ours = {"metadata": {"labels": action.labels}}
+                if action.ref in self.tenant.objects and _is_ours(self.tenant.get(action.ref), ours):
                     self.tenant.delete(action.ref, uid=action.uid)
             case _:
                 raise AssertionError(f"nothing plans {type(action).__name__} in a tenant")
 
+    def _reuse(self, action: Create, recipe: Reusable, made: Mapping[str, Mapping[str, bytes]]) -> Mapping[str, bytes]:
+        live = self.tenant.get(action.ref)
+        if not _is_ours(live, action.body):
+            raise Refused("Failed", "an object of this name exists that does not carry our labels")
+        data = secret_data(live)
+        if live["type"] != action.body["type"] or recipe.fault(data, self._inputs(recipe, made)):
+            self.tenant.delete(action.ref, uid=live["metadata"]["uid"])
+            raise Refused("Useless", "deleted; to be made anew")
+        return data
+
     def _fulfil(self, recipe: Recipe, made: Mapping[str, Mapping[str, bytes]]) -> Mapping[str, bytes]:
+        return recipe.fulfil(self._inputs(recipe, made))
+
+    def _inputs(self, recipe: Recipe, made: Mapping[str, Mapping[str, bytes]]) -> Inputs:
         secrets = dict(made)
         for name in recipe.needs:
             if name not in secrets:
@@ -395,9 +408,7 @@ class World:
                     raise MaterialError(f"Secret {NAMESPACE}/{name} does not exist")
                 secrets[name] = secret_data(body)
         needed = {name: secrets[name] for name in recipe.needs}
-        return recipe.fulfil(
-            Inputs(now=self.now, entropy=self.material.entropy, new_key=self.material.new_key, secrets=needed)
-        )
+        return Inputs(now=self.now, entropy=self.material.entropy, new_key=self.material.new_key, secrets=needed)
 
     def write_status(self, wanted: Mapping[str, Any] | None, *, ref: Ref | None = None) -> bool:
         ref = ref or self.owner_ref
@@ -436,10 +447,20 @@ class World:
             if not wrote:
                 wrote = self.write_status(made.status)
                 self.events += made.events
+                if made.last_word and wrote:
+                    self._nothing_follows()
+                    wrote = False
             self._ask(made.probes)
             if not wrote:
                 return number
         raise AssertionError(f"not settled after {ROUNDS} rounds: {self.plan().actions}")
+
+    def _nothing_follows(self) -> None:
+        """What `Plan.last_word` promises, after which the loop does not plan again."""
+        again = self.plan()
+        assert not again.actions
+        assert not again.events
+        assert again.status is None or not merge_difference(self.status, again.status)
 
     def _ask(self, probes: Iterable[Probe]) -> None:
         asked = {(probe.kind, probe.key): probe for probe in probes}

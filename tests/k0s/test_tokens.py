@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import gzip
 import json
 import random
@@ -164,6 +165,37 @@ def test_a_lost_secret_part_is_an_error_not_another_token() -> None:
     assert "c4n4ry" not in str(caught.value)
 
 
+def test_what_was_made_before_serves_if_it_allows_no_more_than_was_asked_for() -> None:
+    """Which faults there are is said in `tests/hosting/test_join_tokens.py`; here: none of them quotes a value."""
+    now = EXPIRES - timedelta(hours=1)
+    asked = Inputs(now=now, entropy=entropy(), new_key=lambda _: None, secrets={})
+    for role in tokens.ROLES:
+        data = dict(bootstrap(role).fulfil(inputs(seed=7)))
+        assert bootstrap(role).fault(data, asked) == ""
+        assert bootstrap(role).fault({**data, "description": b"other words"}, asked) == ""
+        assert bootstrap(role).fault({**data, "expiration": b"2026-09-01T11:00:01+00:00"}, asked) == ""
+        for key in set(data) - {"description"}:
+            fault = bootstrap(role).fault({**data, key: b"c4n4ry"}, asked)
+            assert fault
+            assert "c4n4ry" not in fault
+    controllers = bootstrap("controller").fulfil(inputs())
+    assert bootstrap("worker").fault(controllers, asked) == "it may be used for something else"
+
+
+def test_what_was_handed_out_serves_if_the_tenant_knows_it() -> None:
+    """Wherever it leads to: that can be mended without another token."""
+    needs = management().needs
+    given_ = inputs({needs[0]: {"tls.crt": CA}, needs[1]: bootstrap().fulfil(inputs(seed=7))})
+    handed = management().fulfil(given_)
+    assert management().fault(handed, given_) == ""
+    moved = dataclasses.replace(management(), server="https://198.51.100.1:6443")
+    assert moved.fault(handed, given_) == ""
+    other = inputs({needs[0]: {"tls.crt": CA}, needs[1]: bootstrap().fulfil(inputs(seed=8))})
+    assert management().fault(handed, other) == "it holds another token than the tenant knows"
+    assert management().fault({}, given_) == "its content is too long, or cut off"
+    assert management().annotations(given_) == {tokens.EXPIRES: "2026-09-01T12:00:00Z"}
+
+
 def test_nothing_secret_is_printed_and_the_recipe_is_stable() -> None:
     data = bootstrap().fulfil(inputs())
     for recipe in (bootstrap(), management()):
@@ -187,6 +219,12 @@ def test_secrets_are_drawn_evenly_from_the_alphabet() -> None:
 
 
 # --- roles -----------------------------------------------------------------------------------------------------------
+
+
+def test_another_place_or_another_life_is_another_recipe() -> None:
+    changes: list[dict[str, Any]] = [{}, {"server": "https://x"}, {"ca_fingerprint": "ab"}, {"tenant_uid": "1"}]
+    recipes = [dataclasses.replace(management(), **change) for change in changes]
+    assert len({json.dumps(dict(recipe.printed())) for recipe in recipes}) == 4
 
 
 def test_which_roles_can_join() -> None:
