@@ -15,7 +15,7 @@ from typing import Any
 
 from hosted_cp.controllers.clusters import Clusters
 from hosted_cp.hosting import patches
-from hosted_cp.hosting.plan import everything_wanted
+from hosted_cp.hosting.children import everything_wanted
 from hosted_cp.hosting.tenant import tenant
 from hosted_cp.hosting.wanted import Wanted
 from hosted_cp.kube.loop import Key

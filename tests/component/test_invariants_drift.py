@@ -9,16 +9,13 @@ them, spread over everything, is run for every commit.
 from __future__ import annotations
 
 import asyncio
-import base64
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import pytest
 
 from hosted_cp.hosting.settings import Settings
-from hosted_cp.kube.client import ApiClient
 from hosted_cp.kube.errors import Forbidden, Invalid
 from hosted_cp.kube.resources import (
     CLUSTER,
