@@ -32,15 +32,21 @@ _UNIT_ESCAPES = {"\\": "\\\\", '"': '\\"', "%": "%%", "$": "$$", "\n": "\\n", "\
 def systemd(text: str) -> str:
     """One argument of an `ExecStart=` line, in double quotes (systemd.service(5), "command lines").
 
-    Raises ValueError for NUL.
+    Raises ValueError for NUL, and UnicodeError for half of a surrogate pair.
     """
     if "\0" in text:
         raise ValueError("a NUL cannot stand in an argument")
-    return '"' + "".join(_UNIT_ESCAPES.get(each) or _hex_control(each) for each in text) + '"'
+    return '"' + "".join(_UNIT_ESCAPES.get(each) or _unit_character(each) for each in text) + '"'
 
 
-def _hex_control(character: str) -> str:
-    return f"\\x{ord(character):02x}" if ord(character) < 0x20 or character == "\x7f" else character
+def _unit_character(character: str) -> str:
+    """Control characters, and code points that Unicode will never assign, as bytes: systemd throws away every line that
+    holds one of the latter."""
+    code = ord(character)
+    unassigned = code & 0xFFFE == 0xFFFE or 0xFDD0 <= code < 0xFDF0
+    if code < 0x20 or code == 0x7F or unassigned:
+        return "".join(f"\\x{byte:02x}" for byte in character.encode())
+    return character
 
 
 # --- PowerShell ------------------------------------------------------------------------------------------------------

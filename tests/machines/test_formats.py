@@ -32,7 +32,7 @@ from hosted_cp.machines.worker import (
     WorkerError,
 )
 from tests.machines.hostile import PAYLOADS, SPEAKABLE
-from tests.machines.test_quoting import _unit_word, powershell_value
+from tests.machines.test_quoting import powershell_value, unit_word
 from tests.machines.workers import FILES, TOKEN, VARIANTS, resolved, worker
 
 FCOS = Ignition(variant="fcos", version="1.5.0")
@@ -183,7 +183,7 @@ def test_ignition_says_what_the_worker_says(worker: Worker) -> None:
         for each in written(given, resolved())
     ]
     lines = document["systemd"]["units"][0]["contents"].split("\n")
-    starts = [_unit_word(each.removeprefix("ExecStart=/bin/sh -c ")) for each in lines if each.startswith("ExecStart")]
+    starts = [unit_word(each.removeprefix("ExecStart=/bin/sh -c ")) for each in lines if each.startswith("ExecStart")]
     before, after = len(given.pre_commands), len(given.post_commands)
     assert tuple(starts[:before]) == given.pre_commands
     assert tuple(starts[len(starts) - 1 - after : -1]) == given.post_commands
