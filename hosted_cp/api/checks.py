@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from hosted_cp.api import database, text
-from hosted_cp.api.cluster import ClusterSpec, Network
+from hosted_cp.api.cluster import ClusterSpec, Network, ObjectMetadata
 from hosted_cp.api.core import QUANTITY_PATTERN, VOLUME_SOURCES
 from hosted_cp.api.problems import Problem
 
@@ -417,15 +417,18 @@ def _is_json_patch(content: object) -> bool:
 
 
 def _metadata(spec: ClusterSpec) -> Iterator[Problem]:
-    metadata = spec.kubeconfig_secret_metadata
-    if metadata is None:
-        return
-    yield from _keys("spec.kubeconfigSecretMetadata.labels", metadata.labels)
-    yield from _keys("spec.kubeconfigSecretMetadata.annotations", metadata.annotations)
-    for key, value in metadata.labels.items():
+    if spec.kubeconfig_secret_metadata is not None:
+        yield from metadata(spec.kubeconfig_secret_metadata, field="spec.kubeconfigSecretMetadata")
+
+
+def metadata(given: ObjectMetadata, *, field: str) -> Iterator[Problem]:
+    """What is wrong with labels and annotations that are to stand on generated objects."""
+    yield from _keys(f"{field}.labels", given.labels)
+    yield from _keys(f"{field}.annotations", given.annotations)
+    for key, value in given.labels.items():
         if not _LABEL_VALUE.fullmatch(value):
             yield Problem(
-                field=f"spec.kubeconfigSecretMetadata.labels[{key}]",
+                field=f"{field}.labels[{key}]",
                 fault="is no value of a label",
                 remedy="use at most 63 letters, digits, -, _ and .",
             )
