@@ -42,6 +42,11 @@ CHILDREN = (SERVICE, SECRET, STATEFUL_SET, POD_DISRUPTION_BUDGET, NETWORK_POLICY
 #: The fields of a spec that name Secrets.
 _NAMES_SECRETS = (b'"certificateRefs"', b'"dataSourceSecretName"')
 
+#: What is kept of pods and nodes. A pod is mostly its template, a node mostly a list of images.
+_OF_PODS = {"spec": frozenset({"volumes"})}
+_OF_NODES = {"spec": frozenset[str](), "status": frozenset({"addresses"})}
+_OF_THE_WORLD = (Watched(resource=NODE, keep=_OF_NODES), Watched(resource=STORAGE_CLASS, metadata_only=True))
+
 #: How many specs are kept as read, and of how many nodes the addresses: a node is ten times as large as they are.
 _SPECS = 256
 _NODES = 10_000
@@ -59,9 +64,9 @@ def watched(*, cluster_wide: bool = True) -> list[Watched]:
     return [
         Watched(resource=CLUSTER),
         *(Watched(resource=each) for each in CHILDREN),
-        Watched(resource=POD, labels=_HOSTED),
+        Watched(resource=POD, labels=_HOSTED, keep=_OF_PODS),
         Watched(resource=PERSISTENT_VOLUME_CLAIM, labels=_HOSTED),
-        *([Watched(resource=NODE), Watched(resource=STORAGE_CLASS, metadata_only=True)] if cluster_wide else []),
+        *(_OF_THE_WORLD if cluster_wide else ()),
     ]
 
 

@@ -15,7 +15,7 @@ import random
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from hosted_cp.kube.client import Answer, ApiClient, WatchEvent
 from hosted_cp.kube.errors import ApiError, Gone
@@ -46,6 +46,8 @@ class Watched:
     resource: Resource
     #: Keep metadata only, and ask the server for no more.
     metadata_only: bool = False
+    #: Of a top-level member (`spec`, `status`) keep only these of its members; all of those that are not named here.
+    keep: Mapping[str, frozenset[str]] = field(default_factory=dict, hash=False)
     #: Selectors as the API writes them. Objects outside are as good as not there.
     labels: str = ""
     fields: str = ""
@@ -111,7 +113,7 @@ class Caches:
         try:
             if (known := self._told_already(answer, resource)) is not None:
                 return known
-            seen = observe(answer.raw, resource=resource, metadata_only=watched is not None and watched.metadata_only)
+            seen = _observed(answer.raw, watched) if watched is not None else observe(answer.raw, resource=resource)
         except Unreadable:
             log.warning("the answer to a write of %s cannot be read", ref)
             return None
@@ -260,8 +262,13 @@ class _Follower:
         if not self._store.is_news(seen):
             return None
         try:
-            new = observe(raw, resource=self._watched.resource, metadata_only=self._watched.metadata_only)
+            new = _observed(raw, self._watched)
         except Unreadable as fault:
             log.error("%s %s/%s: %s", self, seen.namespace, seen.name, fault)
             return None
         return self._store.offer(new)
+
+
+def _observed(raw: bytes, watched: Watched) -> Observed:
+    """As much of an object as is followed. Raises `Unreadable`."""
+    return observe(raw, resource=watched.resource, metadata_only=watched.metadata_only, keep=watched.keep)

@@ -34,6 +34,9 @@ class Unreadable(ValueError):
 #: JSON for what is not there.
 _NULL = msgspec.Raw(b"null")
 
+#: What is kept where nobody says: all.
+_ALL: Mapping[str, frozenset[str]] = {}
+
 #: How many different sets of labels, owners and managers are kept once. A thousand tenants have some 6,000.
 _SHARED = 32_768
 
@@ -71,6 +74,7 @@ class _Named(msgspec.Struct):
 
 
 _parts = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_members = msgspec.json.Decoder(dict[str, msgspec.Raw] | None).decode
 _named = msgspec.json.Decoder(_Named).decode
 _metadata = msgspec.json.Decoder(_Metadata).decode
 _text = msgspec.json.Decoder(str).decode
@@ -103,13 +107,16 @@ def glimpse(raw: bytes) -> Glimpse:
     return Glimpse(namespace=found.namespace, name=found.name, uid=found.uid, resource_version=found.resourceVersion)
 
 
-def observe(raw: bytes, *, resource: Resource, metadata_only: bool = False) -> Observed:
-    """The object in `raw` as caches keep it. Raises `Unreadable`."""
+def observe(
+    raw: bytes, *, resource: Resource, metadata_only: bool = False, keep: Mapping[str, frozenset[str]] = _ALL
+) -> Observed:
+    """The object in `raw` as caches keep it, with only those members of its parts that `keep` names (all of parts that
+    it does not name). Raises `Unreadable`."""
     try:
         parts = _parts(raw)
         metadata = _metadata(parts["metadata"])
         facts = _facts(parts) if resource == SECRET and not metadata_only else None
-        kept = b"" if metadata_only or resource == SECRET else _kept(parts, metadata, resource)
+        kept = b"" if metadata_only or resource == SECRET else _kept(parts, metadata, resource, keep)
         labels = _labels.get(metadata.labels, answer=lambda: _texts(metadata.labels) or {})
         owners = _owners.get(
             metadata.ownerReferences, answer=lambda: tuple(_owner_list(metadata.ownerReferences) or ())
@@ -167,7 +174,13 @@ def _shared_managers(managers: frozenset[str]) -> frozenset[str]:
     return _managers.setdefault(managers, managers)
 
 
-def _kept(parts: dict[str, msgspec.Raw], metadata: _Metadata, resource: Resource) -> bytes:
+def _kept(
+    parts: dict[str, msgspec.Raw], metadata: _Metadata, resource: Resource, keep: Mapping[str, frozenset[str]]
+) -> bytes:
+    for part, wanted in keep.items():
+        if part in parts:
+            all_of_it = _members(parts[part]) or {}
+            parts[part] = msgspec.Raw(_encode({name: all_of_it[name] for name in wanted if name in all_of_it}))
     members = _parts(parts["metadata"])
     members.pop("managedFields", None)
     if metadata.annotations and _LAST_APPLIED in metadata.annotations:

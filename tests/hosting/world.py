@@ -22,6 +22,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from hosted_cp.api.cluster import parse_cluster
+from hosted_cp.controllers.clusters import watched
 from hosted_cp.executor import METADATA_MANAGER, _annotated, _is_ours, _with_foreign_metadata, merge_difference
 from hosted_cp.hosting.names import Names, children_of
 from hosted_cp.hosting.plan import plan
@@ -62,6 +63,10 @@ CATALOGUE: dict[str, Any] = json.loads(
 CHILDREN = ("Service", "Secret", "StatefulSet", "PodDisruptionBudget", "NetworkPolicy")
 #: As the loop: how often one key is planned in a row.
 ROUNDS = 12
+
+
+#: Planners see no more of an object than the operator keeps of it.
+KEPT = {each.resource: each.keep for each in watched()}
 
 
 class Crash(Exception):
@@ -240,7 +245,8 @@ class World:
     def observed(self, body: Json) -> Observed:
         key = (body["metadata"]["uid"], body["metadata"]["resourceVersion"])
         if key not in self._seen:
-            self._seen[key] = observe(observable(body), resource=resource_for(Ref.of(body)))
+            resource = resource_for(Ref.of(body))
+            self._seen[key] = observe(observable(body), resource=resource, keep=KEPT.get(resource, {}))
         return self._seen[key]
 
     def view(self) -> TenantView:

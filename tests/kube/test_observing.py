@@ -1,0 +1,53 @@
+"""From what an API server sends to what caches keep."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import orjson
+
+from hosted_cp.kube.observing import observe
+from hosted_cp.kube.resources import POD, SECRET
+
+OWNERS = [{"apiVersion": "v1", "kind": "Owner", "name": "o", "uid": "o-uid", "controller": True}]
+
+
+def sent(name: str, **parts: Any) -> bytes:
+    metadata = {
+        "name": name, "namespace": "n", "uid": f"{name}-uid", "resourceVersion": "7",
+        "labels": {"app": "x"}, "ownerReferences": OWNERS,
+        "managedFields": [{"manager": "somebody", "operation": "Update", "fieldsV1": {"f:spec": {}}}],
+    }  # fmt: skip
+    return orjson.dumps({"metadata": metadata, **parts})
+
+
+def test_of_a_part_only_the_named_members_are_kept() -> None:
+    raw = sent("a", spec={"volumes": [1], "containers": [2]}, status={"phase": "Running"})
+    whole, part = observe(raw, resource=POD), observe(raw, resource=POD, keep={"spec": frozenset({"volumes", "none"})})
+    assert whole.get("spec") == {"volumes": [1], "containers": [2]}
+    assert part.get("spec") == {"volumes": [1]}
+    assert part.get("status") == whole.get("status") == {"phase": "Running"}
+    assert part.get("metadata", "managedFields") is None
+    assert observe(sent("a", spec=None), resource=POD, keep={"spec": frozenset({"volumes"})}).get("spec") == {}
+
+
+def test_of_a_secret_metadata_and_facts_are_kept_and_nothing_else() -> None:
+    canary = "canary-51c7"
+    data = {"key": base64.b64encode(canary.encode()).decode()}
+    seen = observe(sent("a", type="Opaque", data=data), resource=SECRET)
+    assert seen.raw == b""
+    assert seen.labels == {"app": "x"}
+    assert seen.secret is not None
+    assert set(seen.secret.digests) == {"key"}
+    assert canary not in repr(seen)
+    assert data["key"] not in repr(seen)
+
+
+def test_what_objects_have_in_common_is_kept_once() -> None:
+    one, other = (observe(sent(name), resource=POD) for name in ("a", "b"))
+    assert one.controller_uid == other.controller_uid == "o-uid"
+    assert one.labels is other.labels
+    assert one.owner_references is other.owner_references
+    assert one.managers is other.managers
+    assert one.managers == {"somebody"}
