@@ -11,9 +11,9 @@ from hosted_cp.api.problems import Problem
 from hosted_cp.machines.arguments import argument_problems
 from hosted_cp.machines.butane import ButaneError, ignition_config, ignition_version
 from hosted_cp.machines.files import mode
-from hosted_cp.machines.worker import WINDOWS_SINCE, Format, Platform, Worker, download, token_path
+from hosted_cp.machines.worker import WINDOWS_SINCE, Format, Platform, Worker, token_path
 
-_DIGEST = re.compile(r"[0-9a-f]{64}")
+_DIGEST = re.compile(r"[0-9a-fA-F]{64}")
 _DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 _FORMATS = {
     Platform.LINUX: (Format.CLOUD_CONFIG, Format.IGNITION),
@@ -78,11 +78,9 @@ def _format(worker: Worker, field: str) -> Iterator[Problem]:
 
 
 def _download(worker: Worker, field: str) -> Iterator[Problem]:
-    url, checksum = download(worker)
-    if checksum and not _DIGEST.fullmatch(checksum):
-        yield Problem(
-            field=f"{field}.downloadURL", fault="has a checksum that is no SHA-256", remedy="write 64 hex digits"
-        )
+    url = worker.download_url
+    if worker.checksum and not _DIGEST.fullmatch(worker.checksum):
+        yield Problem(field=f"{field}.downloadSHA256", fault="is no SHA-256", remedy="write 64 hex digits")
     if not url:
         return
     place = f"{field}.downloadURL"

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from hosted_cp.machines.arguments import install_argv, needs_real_init
 from hosted_cp.machines.quoting import shell
-from hosted_cp.machines.worker import SENTINEL, Worker, WorkerError, binary_path, download
+from hosted_cp.machines.worker import SENTINEL, Worker, WorkerError, binary_path
 
 #: k0s' own installer; it takes the architecture from the machine.
 INSTALLER = "https://get.k0s.sh"
@@ -49,7 +49,7 @@ def linux_commands(worker: Worker, *, systemd: bool = False) -> list[str]:
 def _download(worker: Worker) -> Iterator[str]:
     if worker.pre_installed:
         return
-    url, checksum = download(worker)
+    url, checksum = worker.download_url, worker.checksum.lower()
     folder, binary = shell(worker.install_dir), shell(binary_path(worker))
     if worker.install_dir.rstrip("/") != _DEFAULT_DIR:
         yield f"mkdir -p {folder} || exit 1"

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from hosted_cp.machines.arguments import install_argv
 from hosted_cp.machines.quoting import powershell
 from hosted_cp.machines.templating import template
-from hosted_cp.machines.worker import WINDOWS_SENTINEL, Worker, binary_path, download
+from hosted_cp.machines.worker import WINDOWS_SENTINEL, Worker, binary_path
 
 if TYPE_CHECKING:
     from hosted_cp.machines.files import Written
@@ -34,8 +34,7 @@ def run_script() -> str:
 def install_script(worker: Worker) -> bytes:
     """The script. Raises `WorkerError`."""
     version = str(worker.version)
-    given, checksum = download(worker)
-    url = given or f"https://get.k0sproject.io/{version}/k0s-{version}-amd64.exe"
+    url = worker.download_url or f"https://get.k0sproject.io/{version}/k0s-{version}-amd64.exe"
     text = _INSTALL.render(
         sentinel=WINDOWS_SENTINEL,
         binary=binary_path(worker),
@@ -43,7 +42,7 @@ def install_script(worker: Worker) -> bytes:
         pre_commands=worker.pre_commands,
         post_commands=worker.post_commands,
         url="" if worker.pre_installed else url,
-        checksum=checksum,
+        checksum=worker.checksum,
         install_arguments=install_argv(worker)[1:],
     )
     return b"\xef\xbb\xbf" + text.encode()

@@ -91,9 +91,9 @@ class Worker:
     format: Format = Format.CLOUD_CONFIG
     platform: Platform = Platform.LINUX
     pool: bool = False
-    #: http, https or oci; "" for k0s' own installer. `#sha256=<64 hex digits>` at its end is the binary's checksum.
+    #: http, https or oci; "" for k0s' own installer.
     download_url: str = ""
-    #: SHA-256 of the binary in hex; "" if it is not to be checked. Wins over the URL's.
+    #: SHA-256 of the binary in hex; "" if it is not to be checked.
     checksum: str = ""
     pre_installed: bool = False
     install_dir: str = "/usr/local/bin"
@@ -164,16 +164,6 @@ def binary_path(worker: Worker) -> str:
     windows = worker.platform is Platform.WINDOWS
     separator = "\\" if windows and "\\" in worker.install_dir else "/"
     return f"{worker.install_dir.rstrip(separator)}{separator}{'k0s.exe' if windows else 'k0s'}"
-
-
-_CHECKSUM = re.compile(r"(.*)#sha256=([0-9a-fA-F]{64})", re.DOTALL)
-
-
-def download(worker: Worker) -> tuple[str, str]:
-    """The URL without what is ours in it, and the checksum in lower case ("": none)."""
-    found = _CHECKSUM.fullmatch(worker.download_url)
-    url, inside = (found[1], found[2]) if found else (worker.download_url, "")
-    return url, (worker.checksum.removeprefix("sha256:") or inside).lower()
 
 
 _LABEL_VALUE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")

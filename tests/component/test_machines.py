@@ -88,8 +88,12 @@ def test_every_string_arrives_and_none_is_executed(tmp_path: Path, templated: bo
 def test_k0s_is_downloaded_checked_and_started(tmp_path: Path) -> None:
     digest = hashlib.sha256(PLAYED_K0S).hexdigest()
     folder = "/opt/k0s; touch /run/trap"
-    url = f"http://127.0.0.1/k0s%20bin#sha256={digest}"
-    given = worker(download_url=url, install_dir=folder, custom=b"runcmd: [touch /srv/out/mine]\n")
+    given = worker(
+        download_url="http://127.0.0.1/k0s%20bin",
+        checksum=digest,
+        install_dir=folder,
+        custom=b"runcmd: [touch /srv/out/mine]\n",
+    )
     machine = boot(tmp_path, data(given), served={"k0s bin": PLAYED_K0S})
     assert not machine.failed, machine.log[-4000:]
     assert (machine.finished, machine.started) == (True, True)

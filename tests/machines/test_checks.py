@@ -56,7 +56,7 @@ def test_good_workers_have_none(variant: str) -> None:
         ({"download_url": "https://"}, "spec.downloadURL", "no URL"),
         ({"download_url": "https://[x/y"}, "spec.downloadURL", "no URL"),
         ({"download_url": "https://x/y z"}, "spec.downloadURL", "no URL"),
-        ({"checksum": "abc"}, "spec.downloadURL", "no SHA-256"),
+        ({"checksum": "abc"}, "spec.downloadSHA256", "no SHA-256"),
         ({"install_dir": "bin"}, "spec.k0sInstallDir", "no absolute path"),
         ({"install_dir": ""}, "spec.k0sInstallDir", "no absolute path"),
         ({"working_dir": "tmp"}, "spec.workingDir", "no absolute path"),

@@ -63,7 +63,8 @@ _WINDOWS_ALL: Mapping[str, Any] = {
     "pre_commands": ("Write-Host 'it''s ours'",),
     "post_commands": ("Write-Host done",),
     "args": (r"--data-dir=C:\var\lib\k0s",),
-    "download_url": f"https://example.org/k0s.exe#sha256={CHECKSUM}",
+    "download_url": "https://example.org/k0s.exe",
+    "checksum": CHECKSUM,
 }
 
 VARIANTS: Mapping[str, Worker] = {
@@ -72,7 +73,8 @@ VARIANTS: Mapping[str, Worker] = {
     "cloud-config-custom": worker(custom=b"#cloud-config\nruncmd:\n  - echo mine\n"),
     "cloud-config-custom-script": worker(custom="#!/bin/sh\necho grüß\n".encode()),
     "cloud-config-download": worker(
-        download_url=f"https://example.org/k0s-{{arch}}#sha256={CHECKSUM}",
+        download_url="https://example.org/k0s-{arch}",
+        checksum=CHECKSUM,
         install_dir="/opt/k0s dir",
         working_dir="/etc/k0s/",
     ),
