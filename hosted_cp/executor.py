@@ -35,7 +35,7 @@ from hosted_cp.kube.outcome import Result, Verdict
 from hosted_cp.kube.resources import EVENT, resource_for
 from hosted_cp.kube.secret_data import SecretData
 from hosted_cp.kube.tenant import TenantAccess, TenantClients
-from hosted_cp.planning import diff
+from hosted_cp.planning import diff, overlay
 from hosted_cp.planning.actions import (
     Action,
     Apply,
@@ -287,12 +287,39 @@ class Executor:
         try:
             if known is None or known.posted:
                 await self._migrate(run, client, action)
-            answer = await client.apply(resource, body, deadline=action.deadline)
+            try:
+                answer = await client.apply(resource, body, deadline=action.deadline)
+            except errors.Invalid as refused:
+                answer = await self._clear(run, client, action, body, refused)
         except (errors.Conflict, errors.NotFound):
             await self._look_again(run, client, action)
             raise _Stale(f"{ref} is another one, or gone") from None
         run.writes += 1
         self._feed(run, action, answer)
+
+    async def _clear(
+        self, run: _Run, client: ApiClient, action: Apply, body: Object, refused: errors.Invalid
+    ) -> Answer:
+        """Put the object where an apply was refused because of what somebody else wrote into it (see `overlay`).
+
+        Raises `refused` where nothing of others is in the way, or where that was not all.
+        """
+        resource, ref = resource_for(action.ref), action.ref
+        live = await client.get(resource, ref.namespace, ref.name, deadline=action.deadline)
+        if live["metadata"]["uid"] != action.uid:
+            self._feed(run, action, live)
+            raise _Stale(f"{ref} is another one")
+        whole, removed = overlay.laid_over(live.body, body)
+        if not removed:
+            raise refused
+        try:
+            self._feed(run, action, await client.replace(resource, whole, deadline=action.deadline))
+        except errors.Invalid:
+            raise refused from None
+        run.writes += 1
+        log.info("%s: removed from %s what stood in the way: %s", run.about.ref, ref, ", ".join(removed))
+        # Now the merge is one that can be taken; it removes what we had applied and no longer want.
+        return await client.apply(resource, body, deadline=action.deadline)
 
     async def _migrate(self, run: _Run, client: ApiClient, action: Apply) -> None:
         """Make the fields of our POST those of our apply (see `managed_fields`), unless that was done before."""

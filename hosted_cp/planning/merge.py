@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from hosted_cp.api.core import VOLUME_SOURCES
 from hosted_cp.planning.actions import Object
 
 
@@ -34,6 +35,10 @@ class Shape:
     key_defaults: Mapping[str, str] = field(default_factory=dict)
     #: The one field that identifies an item in a strategic merge patch (patchMergeKey).
     patch_key: str = ""
+    #: Fields of the items that are no keys, and yet must differ from item to item.
+    distinct: tuple[str, ...] = ()
+    #: Of these fields the server takes only one.
+    one_of: frozenset[str] = frozenset()
     #: A list of scalars that is a set: merged, never replaced.
     unique: bool = False
     #: Replaced as a whole, although it is a mapping: whatever is there beyond what is wanted would be removed by an
@@ -71,9 +76,22 @@ def _items(item: Shape) -> Shape:
     return Shape(item=item)
 
 
-def _keyed(*keys: str, item: Shape = NOTHING_SPECIAL, retain_keys: bool = False, **defaults: str) -> Shape:
+def _keyed(
+    *keys: str,
+    item: Shape = NOTHING_SPECIAL,
+    retain_keys: bool = False,
+    distinct: tuple[str, ...] = (),
+    **defaults: str,
+) -> Shape:
     """A list with keys; the first one is also the strategic merge key, as everywhere in the core API."""
-    return Shape(keys=keys, patch_key=keys[0], item=item, retain_keys=retain_keys, key_defaults=defaults)
+    return Shape(
+        keys=keys, patch_key=keys[0], item=item, retain_keys=retain_keys, distinct=distinct, key_defaults=defaults
+    )
+
+
+def _one_of(*names: str, shape: Shape = NOTHING_SPECIAL) -> Shape:
+    """A struct in which the server takes one of these fields (API conventions: a union without a discriminator)."""
+    return replace(shape, one_of=frozenset(names))
 
 
 _LABEL_SELECTOR = _whole(matchLabels=_WHOLE_MAP, matchExpressions=_items(NOTHING_SPECIAL))
@@ -81,15 +99,30 @@ _LABEL_SELECTOR = _whole(matchLabels=_WHOLE_MAP, matchExpressions=_items(NOTHING
 _METADATA = _struct(labels=_MAP, annotations=_MAP, ownerReferences=_keyed("uid"), finalizers=_SET)
 
 _HTTP_GET = _struct(port=_INT_OR_STRING)
-_HANDLER = _struct(httpGet=_HTTP_GET, tcpSocket=_HTTP_GET)
+_HANDLER = _one_of(
+    "exec", "httpGet", "tcpSocket", "grpc", "sleep", shape=_struct(httpGet=_HTTP_GET, tcpSocket=_HTTP_GET)
+)
 
 _ENV = _keyed(
     "name",
-    item=_struct(valueFrom=_struct(resourceFieldRef=_struct(divisor=_QUANTITY))),
+    item=_one_of(
+        "value",
+        "valueFrom",
+        shape=_struct(
+            valueFrom=_one_of(
+                "fieldRef",
+                "resourceFieldRef",
+                "configMapKeyRef",
+                "secretKeyRef",
+                "fileKeyRef",
+                shape=_struct(resourceFieldRef=_struct(divisor=_QUANTITY)),
+            )
+        ),
+    ),
 )
 
 _CONTAINER = _struct(
-    ports=_keyed("containerPort", "protocol", protocol="TCP"),
+    ports=_keyed("containerPort", "protocol", distinct=("name",), protocol="TCP"),
     env=_ENV,
     volumeMounts=_keyed("mountPath"),
     volumeDevices=_keyed("devicePath"),
@@ -108,13 +141,16 @@ _CLAIM_SPEC = _struct(
     resources=_struct(limits=_QUANTITIES, requests=_QUANTITIES),
 )
 
-_VOLUME = _struct(
-    emptyDir=_struct(sizeLimit=_QUANTITY),
-    downwardAPI=_struct(items=_DOWNWARD_API_ITEMS),
-    projected=_struct(sources=_items(_struct(downwardAPI=_struct(items=_DOWNWARD_API_ITEMS)))),
-    csi=_struct(volumeAttributes=_MAP),
-    flexVolume=_struct(options=_MAP),
-    ephemeral=_struct(volumeClaimTemplate=_struct(metadata=_METADATA, spec=_CLAIM_SPEC)),
+_VOLUME = _one_of(
+    *VOLUME_SOURCES,
+    shape=_struct(
+        emptyDir=_struct(sizeLimit=_QUANTITY),
+        downwardAPI=_struct(items=_DOWNWARD_API_ITEMS),
+        projected=_struct(sources=_items(_struct(downwardAPI=_struct(items=_DOWNWARD_API_ITEMS)))),
+        csi=_struct(volumeAttributes=_MAP),
+        flexVolume=_struct(options=_MAP),
+        ephemeral=_struct(volumeClaimTemplate=_struct(metadata=_METADATA, spec=_CLAIM_SPEC)),
+    ),
 )
 
 _POD_AFFINITY_TERM = _struct(labelSelector=_LABEL_SELECTOR, namespaceSelector=_LABEL_SELECTOR)
@@ -153,7 +189,9 @@ _STATEFUL_SET = _struct(
 )
 
 _SERVICE = _struct(
-    ports=_keyed("port", "protocol", item=_struct(targetPort=_INT_OR_STRING), protocol="TCP"),
+    ports=_keyed(
+        "port", "protocol", item=_struct(targetPort=_INT_OR_STRING), distinct=("name", "nodePort"), protocol="TCP"
+    ),
     selector=_WHOLE_MAP,
 )
 
@@ -167,8 +205,12 @@ _NETWORK_POLICY = _struct(
     egress=_items(_whole(ports=_POLICY_PORTS, to=_POLICY_PEERS)),
 )
 
-_DISRUPTION_BUDGET = _struct(
-    selector=replace(_LABEL_SELECTOR, replaced=True), minAvailable=_INT_OR_STRING, maxUnavailable=_INT_OR_STRING
+_DISRUPTION_BUDGET = _one_of(
+    "minAvailable",
+    "maxUnavailable",
+    shape=_struct(
+        selector=replace(_LABEL_SELECTOR, replaced=True), minAvailable=_INT_OR_STRING, maxUnavailable=_INT_OR_STRING
+    ),
 )
 
 _KINDS: dict[tuple[str, str], Shape] = {

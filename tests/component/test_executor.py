@@ -389,6 +389,46 @@ async def test_a_stateful_set_is_changed_and_then_nothing_differs(
     )
 
 
+async def test_what_somebody_renamed_is_put_right_though_no_merge_can_do_it(
+    desk: Bench, admin: ApiClient, namespace: str, audit: Audit
+) -> None:
+    ref = SERVICE.ref(namespace, "web")
+    owner = {"apiVersion": "v1", "kind": "Service", "name": "owner", "uid": desk.about.uid, "controller": True}
+    body: dict[str, Any] = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "web", "namespace": namespace, "ownerReferences": [owner]},
+        "spec": {
+            "ports": [{"name": "api", "port": 6443, "protocol": "TCP"}, {"name": "b", "port": 2, "protocol": "TCP"}]
+        },
+    }
+    await desk.run(Create(body=body))
+    renamed = [{"op": "replace", "path": "/spec/ports/0/port", "value": 7443}]
+    more = [{"op": "add", "path": "/spec/ports/-", "value": {"name": "theirs", "port": 9}}]
+    answer = await admin.json_patch(SERVICE, namespace, "web", renamed + more, manager="somebody")
+    await desk.told(ref, lambda seen: seen.resource_version == answer["metadata"]["resourceVersion"])
+    body["spec"]["ports"] = body["spec"]["ports"][:1]
+    action = diff.settle(body, desk.known(ref), desk.about.uid)
+    assert isinstance(action, Apply)
+    since = audit.mark()
+    assert (await desk.run(action)).verdict is Verdict.DONE
+    assert await spent(audit, namespace, since) == {"get services": 2, "patch services": 3, "update services": 1}
+    live = await admin.get(SERVICE, namespace, "web")
+    assert [(each["name"], each["port"]) for each in live["spec"]["ports"]] == [("api", 6443), ("theirs", 9)]
+    assert diff.settle(body, desk.known(ref), desk.about.uid) is None
+
+
+async def test_what_is_refused_for_its_own_sake_is_not_put(desk: Bench, namespace: str, audit: Audit) -> None:
+    body = stateful_set(namespace, "web", replicas=0)
+    await desk.run(Create(body=body))
+    body["spec"]["template"]["spec"]["containers"][0]["image"] = ""
+    since = audit.mark()
+    result = await desk.run(Apply(body=body, uid=desk.known(STATEFUL_SET.ref(namespace, "web")).uid))
+    assert result.failure.startswith(f"changing StatefulSet {namespace}/web: ")
+    assert "spec.template.spec.containers[0].image: Required value" in result.failure
+    assert "update statefulsets" not in await spent(audit, namespace, since)
+
+
 async def test_apply_is_never_done_to_another_life(desk: Bench, admin: ApiClient, namespace: str) -> None:
     await desk.run(Create(body=config_map(namespace, "a", x="1")))
     old = desk.known(CONFIG_MAP.ref(namespace, "a"))

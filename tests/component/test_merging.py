@@ -13,9 +13,11 @@ import pytest
 
 from hosted_cp.hosting import patch_types
 from hosted_cp.hosting.patch_types import PatchError
+from hosted_cp.kube.managed_fields import migrated
 from hosted_cp.planning.actions import FIELD_MANAGER
 from hosted_cp.planning.diff import first_difference, settle, stamped
 from hosted_cp.planning.merge import Shape, shape_of
+from hosted_cp.planning.overlay import laid_over
 from tests.component.apiserver import Server
 from tests.planning.samples import (
     CONFIG_MAP,
@@ -173,6 +175,150 @@ async def test_the_table_is_the_servers(api: Api, body: Any) -> None:
         elif not shape.unique:
             assert shape.patch_key == "", path
     assert compared >= {"StatefulSet": 20}.get(body["kind"], 1)
+
+
+# --- what an apply cannot do --------------------------------------------------------------------------------------
+
+
+def container(body: Any) -> Any:
+    return body["spec"]["template"]["spec"]["containers"][0]
+
+
+def a_port_gets_another_number(body: Any) -> None:
+    container(body)["ports"][0]["containerPort"] = 7443
+
+
+def a_service_port_gets_another_number(body: Any) -> None:
+    body["spec"]["ports"][0]["port"] = 7443
+
+
+def a_volume_gets_another_source(body: Any) -> None:
+    body["spec"]["template"]["spec"]["volumes"][2] = {"name": "config", "configMap": {"name": "theirs"}}
+
+
+def a_probe_becomes_another_probe(body: Any) -> None:
+    container(body)["readinessProbe"] = {"exec": {"command": ["true"]}, "periodSeconds": 3}
+
+
+def a_variable_gets_another_source(body: Any) -> None:
+    container(body)["env"][1] = {"name": "B", "value": "theirs"}
+
+
+def a_budget_is_turned_round(body: Any) -> None:
+    del body["spec"]["maxUnavailable"]
+    body["spec"]["minAvailable"] = 1
+
+
+CLASHES = [
+    (STATEFUL_SET, a_port_gets_another_number, "spec.template.spec.containers[controller].ports[7443,TCP]"),
+    (SERVICE, a_service_port_gets_another_number, "spec.ports[7443,TCP]"),
+    (STATEFUL_SET, a_volume_gets_another_source, "spec.template.spec.volumes[config].configMap"),
+    (STATEFUL_SET, a_probe_becomes_another_probe, "spec.template.spec.containers[controller].readinessProbe.exec"),
+    (STATEFUL_SET, a_variable_gets_another_source, "spec.template.spec.containers[controller].env[B].value"),
+    (DISRUPTION_BUDGET, a_budget_is_turned_round, "spec.minAvailable"),
+]
+
+
+@pytest.mark.parametrize(("body", "change", "path"), CLASHES, ids=lambda each: getattr(each, "__name__", None))
+async def test_what_stands_in_the_way_of_an_apply_goes_and_nothing_else(
+    api: Api, body: Any, change: Any, path: str
+) -> None:
+    """Somebody gives an item of ours another key, or chooses another member of a union: the merge is refused."""
+    wanted = api.of(body)
+    await api.create(stamped(wanted))
+    live = await api.apply(stamped(wanted))
+    change(live)
+    live["metadata"]["labels"]["theirs"] = "stays"
+    if body is STATEFUL_SET:
+        container(live)["env"].append({"name": "THEIRS", "value": "stays"})
+        live["spec"]["template"]["spec"]["containers"].append({"name": "sidecar", "image": "theirs:1"})
+    status, answer = await api.put(live, fieldManager="somebody")
+    assert status == 200, answer
+    drifted = cleaned(answer)
+    assert first_difference(wanted, observed(drifted))
+    status, answer = await api.try_apply(stamped(wanted))
+    assert status == 422, answer  # else the table of clashes names too much
+    _, drifted = await api.send("GET", api.path(wanted), None)
+    whole, removed = laid_over(drifted, stamped(wanted))
+    assert removed == [path]
+    status, answer = await api.send("PUT", api.path(wanted), whole, fieldManager=FIELD_MANAGER)
+    assert status == 200, answer
+    mended = await api.apply(stamped(wanted))
+    assert first_difference(wanted, observed(mended)) is None
+    assert mended["metadata"]["labels"]["theirs"] == "stays"
+    if body is STATEFUL_SET:
+        assert {"name": "THEIRS", "value": "stays"} in container(mended)["env"]
+        assert [each["name"] for each in mended["spec"]["template"]["spec"]["containers"]] == ["controller", "sidecar"]
+
+
+@each_kind
+async def test_where_nothing_clashes_nothing_goes(api: Api, body: Any) -> None:
+    wanted = api.of(body)
+    live = await api.create(stamped(wanted))
+    whole, removed = laid_over(live, stamped(wanted))
+    assert removed == []
+    status, answer = await api.put(whole)
+    assert status == 200, answer
+    assert {key: answer.get(key) for key in ("spec", "data", "subsets")} == {
+        key: live.get(key) for key in ("spec", "data", "subsets")
+    }
+
+
+def our_port_moves(body: Any) -> None:
+    container(body)["ports"][0]["containerPort"] = 7443
+
+
+def our_volume_changes(body: Any) -> None:
+    body["spec"]["template"]["spec"]["volumes"][2] = {"name": "config", "configMap": {"name": "ours"}}
+
+
+def our_probe_changes(body: Any) -> None:
+    container(body)["readinessProbe"] = {"exec": {"command": ["true"]}}
+
+
+def our_variable_changes(body: Any) -> None:
+    container(body)["env"][1] = {"name": "B", "value": "new"}
+
+
+def our_service_port_moves(body: Any) -> None:
+    body["spec"]["ports"][0]["port"] = 7443
+
+
+@pytest.mark.parametrize("applied_before", [False, True])
+@pytest.mark.parametrize(
+    ("body", "change"),
+    [
+        (STATEFUL_SET, our_port_moves),
+        (STATEFUL_SET, our_volume_changes),
+        (STATEFUL_SET, our_probe_changes),
+        (STATEFUL_SET, our_variable_changes),
+        (SERVICE, our_service_port_moves),
+        (DISRUPTION_BUDGET, a_budget_is_turned_round),
+    ],
+    ids=lambda each: getattr(each, "__name__", None),
+)
+async def test_what_we_rename_ourselves_arrives(api: Api, body: Any, change: Any, applied_before: bool) -> None:
+    """Through an apply, or where what the server filled in stands in the way, through the PUT before it."""
+    wanted = api.of(body)
+    await api.create(stamped(wanted))
+    _, live = await api.send("GET", api.path(wanted), None)
+    entries = migrated(live["metadata"]["managedFields"])
+    operations = [{"op": "replace", "path": "/metadata/managedFields", "value": entries}]
+    assert (await api.send("PATCH", api.path(wanted), operations, CONTENT_TYPES["json"]))[0] == 200
+    if applied_before:
+        await api.apply(stamped({**wanted, "metadata": {**wanted["metadata"], "annotations": {"once": "more"}}}))
+    changed = copy.deepcopy(wanted)
+    change(changed)
+    status, answer = await api.try_apply(stamped(changed))
+    if status == 422:
+        _, live = await api.send("GET", api.path(wanted), None)
+        whole, removed = laid_over(live, stamped(changed))
+        assert removed, answer
+        status, answer = await api.send("PUT", api.path(wanted), whole, fieldManager=FIELD_MANAGER)
+        assert status == 200, answer
+        status, answer = await api.try_apply(stamped(changed))
+    assert status == 200, answer
+    assert first_difference(changed, observed(cleaned(answer))) is None
 
 
 # --- comparing -------------------------------------------------------------------------------------------------------
