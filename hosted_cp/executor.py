@@ -243,7 +243,8 @@ class Executor:
         seen = self._feed(run, action, answer)
         if data is not None:
             run.made[action.material or ref.name] = data
-            if seen is not None:
+            if seen is not None and action.recipe is not None and not action.recipe.needs:
+                # What was made from others is not what others are made from.
                 self._secrets.remember(seen, data)
 
     async def _reuse(
@@ -358,9 +359,7 @@ class Executor:
             raise _Stale(f"{ref} has changed") from None
         run.writes += 1
         run.made[ref.name] = data
-        seen = self._feed(run, action, answer)
-        if seen is not None:
-            self._secrets.remember(seen, data)
+        self._feed(run, action, answer)
 
     async def _patch_metadata(self, run: _Run, client: ApiClient, action: PatchMetadata) -> None:
         resource, ref = resource_for(action.ref), action.ref
