@@ -227,7 +227,7 @@ def access_of(view: TenantView, spec: ClusterSpec) -> TenantAccess | None:
 
 def _named_secrets(owner: Observed) -> Iterable[str]:
     """ "namespace/name" of every Secret that the spec of a Cluster names."""
-    if not any(field in owner.raw for field in _NAMES_SECRETS):
+    if not any(field in owner.json for field in _NAMES_SECRETS):
         return ()  # which is told in a thousandth of the time
     return _secrets_of(owner, parse_cluster(owner.body).spec)
 

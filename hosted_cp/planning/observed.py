@@ -7,6 +7,7 @@ five of its Secrets.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -102,13 +103,19 @@ class Observed:
     posted: bool = False
     #: Only for Secrets.
     secret: SecretFacts | None = None
-    #: JSON without managedFields. Empty for Secrets and for kinds of which only metadata is kept.
+    #: JSON without managedFields, compressed (zlib) if it is long: see `json`. Empty for Secrets and for kinds of which
+    #: only metadata is kept.
     raw: bytes = field(default=b"", repr=False)
+
+    @property
+    def json(self) -> bytes:
+        """`raw` as text."""
+        return self.raw if self.raw[:1] in (b"{", b"") else zlib.decompress(self.raw)
 
     @cached_property
     def body(self) -> Mapping[str, Any]:
         """The whole object, decoded at first use."""
-        decoded: Mapping[str, Any] = orjson.loads(self.raw) if self.raw else {}
+        decoded: Mapping[str, Any] = orjson.loads(self.json) if self.raw else {}
         return decoded
 
     def get(self, *path: str, default: Any = None) -> Any:

@@ -71,7 +71,7 @@ async def test_it_follows(admin: ApiClient, namespace: str) -> None:
         assert kept is not None
         assert kept.managers == {"hosted-cp"}
         assert kept.posted
-        assert b"managedFields" not in kept.raw
+        assert b"managedFields" not in kept.json
         await admin.delete(CONFIG_MAP, namespace, "a")
         await told.until(lambda: value(caches, namespace) is None)
         assert [(c.old is None, c.new is None) for c in told.changes] == [(True, False), (False, False), (False, True)]
@@ -110,7 +110,7 @@ async def test_secrets_are_kept_without_what_is_secret(admin: ApiClient, namespa
         assert kept is not None
         assert kept.secret is not None
         assert set(kept.secret.digests) == {"k"}
-        everything = repr(kept) + kept.raw.decode() + repr(kept.__dict__)
+        everything = repr(kept) + kept.json.decode() + repr(kept.__dict__)
         assert encoded not in everything
         assert CANARY not in everything
 

@@ -32,6 +32,15 @@ def test_of_a_part_only_the_named_members_are_kept() -> None:
     assert observe(sent("a", spec=None), resource=POD, keep={"spec": frozenset({"volumes"})}).get("spec") == {}
 
 
+def test_what_is_long_is_kept_compressed() -> None:
+    long = observe(sent("a", spec={"text": "x" * 10_000}), resource=POD)
+    assert len(long.raw) < 1_000
+    assert long.get("spec", "text") == "x" * 10_000
+    assert orjson.loads(long.json)["spec"] == {"text": "x" * 10_000}
+    short = observe(sent("a", spec={"text": "x"}), resource=POD)
+    assert short.json == short.raw
+
+
 def test_of_a_secret_metadata_and_facts_are_kept_and_nothing_else() -> None:
     canary = "canary-51c7"
     data = {"key": base64.b64encode(canary.encode()).decode()}
