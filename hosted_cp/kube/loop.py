@@ -180,7 +180,8 @@ class Loop(Generic[V]):
             result = Result(verdict=Verdict.DONE)
             if plan.actions:
                 result = await self._runner.execute(doing, about=look.about, tenant=look.tenant, by=by)
-            if result.verdict is Verdict.DONE and not result.writes:
+            settled = result.verdict is Verdict.DONE and not result.writes
+            if settled:
                 result = await self._runner.execute(saying, about=look.about, tenant=look.tenant, by=by)
             match result.verdict:
                 case Verdict.DONE:
@@ -193,8 +194,11 @@ class Loop(Generic[V]):
                 case Verdict.REPLAN:
                     pass
                 case Verdict.DEFERRED:
-                    await self._tell(key, result.failure)
-                    self.queue.failed(key, hold=result.retry_after)
+                    waits = [result.retry_after]
+                    # A report that was refused is not sent again at once to report that.
+                    if not settled:
+                        waits.append(await self._tell(key, result.failure))
+                    self.queue.failed(key, hold=max((each for each in waits if each is not None), default=None))
                     return "deferred"
                 case Verdict.DEPOSED:
                     self.queue.failed(key)
@@ -210,17 +214,21 @@ class Loop(Generic[V]):
         self.queue.failed(key)
         return "unsettled"
 
-    async def _tell(self, key: Key, failure: str) -> None:
-        """Let the user's object say what failed: the same plan with that knowledge, and nothing of it but the words."""
+    async def _tell(self, key: Key, failure: str) -> float | None:
+        """Let the user's object say what failed: the same plan with that knowledge, and nothing of it but the words.
+
+        Returns the seconds that the server wants us to wait before it is said again.
+        """
         # Said again after each failure: what stands there already costs no request, and what could not be written does.
         self._failures[key] = failure
         look = self.controller.look(key, failure=failure)
-        if look is not None:
-            plan = self.controller.plan(look.view)
-            await self._runner.execute(
-                replace(plan, actions=(), probes=()), about=look.about, tenant=look.tenant,
-                by=(self.controller.name, key),
-            )  # fmt: skip
+        if look is None:
+            return None
+        plan = self.controller.plan(look.view)
+        result = await self._runner.execute(
+            replace(plan, actions=(), probes=()), about=look.about, tenant=look.tenant, by=(self.controller.name, key)
+        )
+        return result.retry_after
 
     def _met(self, key: Key, uid: str) -> None:
         """An object made anew under the same name is another one: what was found out about the old counts no more."""

@@ -46,6 +46,8 @@ class Fault:
     cut_after: int | None = None
     silent: bool = False
     times: int | None = 1
+    #: Strike only each so-many-th of the requests that fit.
+    every: int = 1
 
 
 @dataclass(kw_only=True)
@@ -58,9 +60,12 @@ class Proxy:
     #: Every request as "METHOD path", in order, those that a fault met included.
     seen: list[str] = field(default_factory=list)
     struck: list[str] = field(default_factory=list)
+    #: When each request came (of the event loop's clock), what was asked for, and the fault if it met one.
+    book: list[tuple[float, str, Fault | None]] = field(default_factory=list)
     #: Called after the server has answered a request and before the caller hears of it.
     after: Callable[[str, int], None] | None = None
     _uses: dict[int, int] = field(default_factory=dict)
+    _fitting: dict[int, int] = field(default_factory=dict)
     _watches: set[asyncio.Event] = field(default_factory=set)
 
     @property
@@ -87,6 +92,9 @@ class Proxy:
             used = self._uses.get(id(fault), 0)
             if (not fault.method or fault.method == method) and fault.path in path:
                 if fault.times is not None and used >= fault.times:
+                    continue
+                self._fitting[id(fault)] = self._fitting.get(id(fault), 0) + 1
+                if self._fitting[id(fault)] % fault.every:
                     continue
                 self._uses[id(fault)] = used + 1
                 self.struck.append(f"{method} {path}")
@@ -155,7 +163,12 @@ async def _pass(state: Proxy, session: aiohttp.ClientSession, request: web.Reque
     watch = request.query.get("watch") == "1"
     method = "WATCH" if watch else request.method
     state.seen.append(f"{method} {request.path}")
-    fault = state.match(method, request.path) or Fault()
+    met = state.match(method, request.path)
+    asked = f"{method} {request.path}"
+    if method == "POST":
+        asked += "/" + orjson.loads(await request.read())["metadata"]["name"]
+    state.book.append((asyncio.get_running_loop().time(), asked, met))
+    fault = met or Fault()
     if fault.delay:
         await asyncio.sleep(fault.delay)
     if fault.reset == "before":
