@@ -6,7 +6,10 @@ PostgreSQL comes the hard way: every obstacle that a user can put in its way is 
 from __future__ import annotations
 
 import json
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -18,7 +21,9 @@ from k0s_images import images
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 _SQLITE = "sqlite:///var/lib/k0s/db/state.db?_journal=WAL&_busy_timeout=5000"
-_PASSWORD = "canary-9f2c41"
+_CANARY = "canary-9f2c41"
+#: With everything that an address or a password file has to escape.
+_PASSWORD = rf"{_CANARY}:\@/%"
 _DSN_KEY = "K0SMOTRON_KINE_DATASOURCE_URL"
 
 
@@ -86,7 +91,7 @@ def _service() -> dict[str, Any]:
 
 
 def _dsn(room: Room, password: str = _PASSWORD) -> dict[str, Any]:
-    url = f"postgres://postgres:{password}@postgres.{room.namespace}.svc:5432/kine?sslmode=disable"
+    url = f"postgres://postgres:{quote(password, safe='')}@postgres.{room.namespace}.svc:5432/kine?sslmode=disable"
     return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "database"}, "stringData": {_DSN_KEY: url}}
 
 
@@ -115,5 +120,17 @@ def test_a_tenant_on_postgresql_past_all_obstacles(room: Room) -> None:
     _assert_remembered(tenant)
 
     everything = room.kubectl("get", "kmc,events,configmaps,statefulsets,pods", "-o", "yaml")
-    assert _PASSWORD not in everything, "the password stands where anybody may read it"
-    assert _PASSWORD not in operator.logs(room.lab)
+    assert _CANARY not in everything, "the password stands where anybody may read it"
+    assert _CANARY not in operator.logs(room.lab)
+    shown = _command_lines()
+    assert any(f"--endpoint=postgres://postgres@postgres.{room.namespace}.svc" in line for line in shown)
+    assert [line for line in shown if _CANARY in line] == [], "the password stands on a command line"
+
+
+def _command_lines() -> list[str]:
+    """Of all processes of this machine, which the pods' are among."""
+    found = []
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):  # it has ended
+            found.append(file.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+    return found

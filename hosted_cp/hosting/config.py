@@ -9,14 +9,23 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-from hosted_cp.api import checks
+from hosted_cp.api import checks, database
 from hosted_cp.api.cluster import Kine
 from hosted_cp.api.problems import Problem
 from hosted_cp.hosting import authorities, etcd, service
 from hosted_cp.hosting.names import DECISIONS
-from hosted_cp.hosting.tenant import API_PORT, KONNECTIVITY_PORT, Tenant
+from hosted_cp.hosting.tenant import API_PORT, KONNECTIVITY_PORT, Tenant, once
 from hosted_cp.hosting.wanted import Wanted
-from hosted_cp.k0s.config import CONFIG_FILE, DSN_KEY, PROBE_FILE, ConfigRecipe, Hosted, hosted_config, port_problem
+from hosted_cp.k0s.config import (
+    CONFIG_FILE,
+    DSN_KEY,
+    PASSWORD_FILE,
+    PROBE_FILE,
+    ConfigRecipe,
+    Hosted,
+    hosted_config,
+    port_problem,
+)
 from hosted_cp.k0s.config import problems as config_problems
 from hosted_cp.planning.memo import Memo
 from hosted_cp.planning.observed import Observed
@@ -24,8 +33,10 @@ from hosted_cp.planning.recipes import Inputs
 
 #: Annotation on config Secret and pod template: what the controllers were started with.
 DIGEST = "hosted-cp.io/config-digest"
+#: Where the Secret is mounted.
+DIRECTORY = "/etc/k0s"
 #: Where the etcd client certificate is mounted (kubelet updates it there; kube-apiserver reads it again).
-ETCD_CLIENT = "/etc/k0s/etcd"
+ETCD_CLIENT = f"{DIRECTORY}/etcd"
 
 #: By digest of the config: the digests of the Secret's values. Writing the text takes longer than the rest of a plan.
 _EXPECTED: Memo[dict[str, str]] = Memo(most=2_000)
@@ -75,7 +86,24 @@ def _recipe(t: Tenant) -> ConfigRecipe:
         config=hosted_config(t.spec.k0s_config, hosted(t)),
         dsn_secret=kine.data_source_secret_name if kine else None,
         dsn_digest=secret.secret.digests.get(DSN_KEY, "") if secret and secret.secret else "",
+        password_file=f"{DIRECTORY}/{PASSWORD_FILE}" if has_password_file(t) else "",
     )
+
+
+@once
+def has_password_file(t: Tenant) -> bool:
+    """Whether the config Secret has a key `PASSWORD_FILE`: the store is a PostgreSQL."""
+    kine = _kine(t)
+    if kine is None:
+        return False
+    if kine.data_source_secret_name:
+        secret = dsn_secret(t)
+        facts = secret.secret.databases.get(DSN_KEY) if secret and secret.secret else None
+        return facts is not None and facts.kind == "postgres"
+    try:
+        return database.read(kine.data_source_url or "").kind == "postgres"
+    except database.DataSourceError:
+        return False
 
 
 def digest(t: Tenant) -> str:
@@ -110,7 +138,8 @@ def _spoilt(t: Tenant, seen: Observed) -> bool:
     """Whether somebody changed the content. Where a database's address is filled in, ours is not known here."""
     wished = recipe(t)
     if wished.needs:
-        return not {CONFIG_FILE, PROBE_FILE} <= _keys(seen)
+        password = {PASSWORD_FILE} if wished.password_file else set()
+        return not {CONFIG_FILE, PROBE_FILE, *password} <= _keys(seen)
     expected = _EXPECTED.get(digest(t).encode(), answer=lambda: _content_digests(t))
     return seen.secret is not None and dict(seen.secret.digests) != expected
 

@@ -18,13 +18,13 @@ from hosted_cp.hosting.names import COMPONENT, selector
 from hosted_cp.hosting.tenant import API_PORT, KONNECTIVITY_PORT, Tenant, once
 from hosted_cp.hosting.wanted import Wanted
 from hosted_cp.k0s.command import PENDING, controller_argv, pending_manifests
-from hosted_cp.k0s.config import PROBE_FILE, k0s_leaf_life, probes_by_http
+from hosted_cp.k0s.config import CONFIG_FILE, PASSWORD_FILE, PROBE_FILE, k0s_leaf_life, probes_by_http
 from hosted_cp.planning.conditions import parse_rfc3339, rfc3339
 from hosted_cp.planning.observed import Observed
 
 DATA = "/var/lib/k0s"
 PKI_SOURCE = "/pki"
-CONFIG = "/etc/k0s"
+CONFIG = config.DIRECTORY
 
 #: On the pod template: digest of the authorities, and when k0s last made its leaves.
 PKI_DIGEST = "hosted-cp.io/pki-digest"
@@ -333,7 +333,8 @@ def mount_volume_name(path: str) -> str:
 
 
 def _config_sources(t: Tenant) -> list[dict[str, Any]]:
-    items = [{"key": "k0s.yaml", "path": "k0s.yaml"}, {"key": PROBE_FILE, "path": PROBE_FILE}]
+    files = [CONFIG_FILE, PROBE_FILE, *([PASSWORD_FILE] if config.has_password_file(t) else [])]
+    items = [{"key": file, "path": file} for file in files]
     sources: list[dict[str, Any]] = [{"secret": {"name": t.names.config, "items": items}}]
     if t.decisions.storage == "etcd":
         name = t.names.secret("apiserver-etcd-client")

@@ -12,8 +12,8 @@ k0smotron's rules (they decide whether its users can move), and what this produc
   server lets anonymous requests see the health paths, and nothing else, so that the kubelet's probes are exact and
   cheap. Both only where the user has not decided otherwise.
 
-The whole config is one Secret, because the address of a database (DSN) with its password may stand in it. It is JSON,
-which is YAML, too.
+The whole config is one Secret, because the address of a database (DSN) with its password may stand in it (that of a
+PostgreSQL stands in a file of its own beside it, see `passfile`). It is JSON, which is YAML, too.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from hosted_cp.api.duration import DurationError
 from hosted_cp.api.duration import parse as parse_duration
 from hosted_cp.api.problems import Problem
 from hosted_cp.k0s import schema
+from hosted_cp.k0s.passfile import split_password
 from hosted_cp.k0s.versions import Version
 from hosted_cp.planning.recipes import Inputs, MaterialError
 
@@ -41,6 +42,8 @@ API_VERSION = "k0s.k0sproject.io/v1beta1"
 #: Keys of the Secret: the config, and the API server's authentication config for the kubelet's probes.
 CONFIG_FILE = "k0s.yaml"
 PROBE_FILE = "authentication.json"
+#: A further key where the store is a PostgreSQL: its password, see `passfile`.
+PASSWORD_FILE = "pgpass"  # noqa: S105 - the name of a file
 #: The key of a user's Secret that holds the address of his database, as k0smotron reads it.
 DSN_KEY = "K0SMOTRON_KINE_DATASOURCE_URL"
 
@@ -450,6 +453,8 @@ class ConfigRecipe:
     dsn_key: str = DSN_KEY
     #: Digest of that value, as the cache knows it.
     dsn_digest: str = ""
+    #: Where the controllers find the key `PASSWORD_FILE`; "" where the store is no PostgreSQL and there is no such key.
+    password_file: str = ""
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -460,16 +465,25 @@ class ConfigRecipe:
         return config_digest(self.config, self.dsn_digest)
 
     def printed(self) -> Mapping[str, Any]:
+        password = {PASSWORD_FILE: "<the password of the data source>"} if self.password_file else {}
         return {
             "recipe": "k0s config",
             CONFIG_FILE: self._with_data_source(self._printed_data_source()),
             PROBE_FILE: authentication_config(),
+            **password,
         }
 
     def fulfil(self, inputs: Inputs) -> Mapping[str, bytes]:
+        data_source = self._data_source(inputs)
+        password: dict[str, bytes] = {}
+        if self.password_file:
+            given = data_source or _at(self.config, "spec", "storage", "kine").get("dataSource") or ""
+            data_source, text = split_password(given, file=self.password_file)
+            password[PASSWORD_FILE] = text.encode()
         return {
-            CONFIG_FILE: _text(self._with_data_source(self._data_source(inputs))).encode(),
+            CONFIG_FILE: _text(self._with_data_source(data_source)).encode(),
             PROBE_FILE: _authentication_text().encode(),
+            **password,
         }
 
     def _printed_data_source(self) -> str | None:

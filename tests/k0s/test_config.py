@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from hosted_cp.k0s import schema
 from hosted_cp.k0s.config import (
+    PASSWORD_FILE,
     PROBE_FILE,
     SQLITE,
     ConfigRecipe,
@@ -338,6 +339,24 @@ def test_the_address_of_the_database_is_filled_in_and_never_printed() -> None:
     other = ConfigRecipe(config=hosted_config(None, hosted(storage="kine", data_source="postgres://x")))
     assert inline.printed() != other.printed()
     assert inline.digest() != other.digest()
+
+
+@pytest.mark.parametrize("where", ["Secret", "spec"])
+def test_the_password_of_a_postgresql_goes_by_a_file(where: str) -> None:
+    dsn = f"postgres://u:{CANARY}@db/k"
+    inline = hosted(storage="kine", data_source=dsn if where == "spec" else None)
+    recipe = ConfigRecipe(
+        config=hosted_config(None, inline),
+        dsn_secret="dsn" if where == "Secret" else None,
+        password_file="/etc/k0s/pgpass",
+    )
+    data = recipe.fulfil(inputs(dsn={"K0SMOTRON_KINE_DATASOURCE_URL": dsn.encode()}))
+    source = yaml.safe_load(data["k0s.yaml"])["spec"]["storage"]["kine"]["dataSource"]
+    assert source == "postgres://u@db/k?passfile=/etc/k0s/pgpass"
+    assert data[PASSWORD_FILE] == f"*:*:*:*:{CANARY}\n".encode()
+    assert CANARY not in data["k0s.yaml"].decode()
+    assert CANARY not in str(recipe.printed())
+    assert set(recipe.printed()) == {"recipe", *data}
 
 
 @pytest.mark.parametrize("secrets", [{}, {"dsn": {}}, {"dsn": {"K0SMOTRON_KINE_DATASOURCE_URL": b""}}])
