@@ -1,8 +1,9 @@
 """What the spec of a `K0sWorkerConfig` means: every fault with field and remedy, as in `checks`.
 
 A fault here would else show on a machine that never joins, where nobody looks. So it is told before any machine is
-made. What needs a Secret or ConfigMap is judged where those are read. The rules on files, versions and Windows are
-k0smotron's; those on what its generator pasted into shell text are ours, because nothing is pasted here.
+made, and to who writes the object. What needs a Secret, a ConfigMap or a Machine is judged by
+`hosted_cp.machines.checks`, which has it all; so are Butane's dialects and how arguments are split. The rules on files,
+versions and Windows are k0smotron's.
 """
 
 from __future__ import annotations
@@ -17,15 +18,14 @@ from hosted_cp.api.control_plane_checks import Support, version_problems
 from hosted_cp.api.problems import Problem
 from hosted_cp.api.worker_config import ContentSource, File, Ignition, K0sWorkerConfigSpec, Provisioner
 
-#: Cluster API's limit is that of a Secret; this is the limit of the clouds that have the least (AWS's user data).
-USER_DATA_WARNING = 16 * 1024
 #: Where the join token is put, unless `workingDir` says otherwise.
 DEFAULT_WORKING_DIR = "/etc"
 TOKEN_FILE = "k0s.token"  # noqa: S105 - a file's name
 #: Label of the bootstrap Secret by which Cluster API finds it.
 CLUSTER_LABEL = "cluster.x-k8s.io/cluster-name"
 
-_MODE = re.compile(r"0?[0-7]{3}|0o?[0-7]{4}|[0-7]{4}", re.ASCII)
+#: `0644`, `644`, and as Go and Python write octal numbers.
+_MODE = re.compile(r"(0o)?0*[0-7]{1,4}", re.ASCII)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _WINDOWS_PATH = re.compile(r"[A-Za-z]:[\\/].*", re.DOTALL)
 _WINDOWS_SINCE = (1, 34, 2)
@@ -51,6 +51,38 @@ def problems(spec: K0sWorkerConfigSpec, *, support: Support | None = None) -> tu
         *_commands("spec.postK0sCommands", spec.post_k0s_commands),
         *_secret_metadata(spec),
     )
+
+
+def warnings(spec: K0sWorkerConfigSpec) -> tuple[Problem, ...]:
+    """What is set and does nothing. k0smotron is silent about it, so manifests have it; nobody is stopped by it."""
+    given = spec.provisioner or Provisioner()
+    found = []
+    if given.type != "ignition" and given.ignition is not None:
+        found.append(
+            Problem(
+                field="spec.provisioner.ignition",
+                fault=f"is set, and type {given.type} does not use it",
+                remedy="set type ignition, or leave it out",
+            )
+        )
+    if given.type == "ignition" and given.custom_user_data_ref is not None:
+        found.append(
+            Problem(
+                field="spec.provisioner.customUserDataRef",
+                fault="is set, and type ignition does not use it",
+                remedy="write it as ignition.additionalConfig",
+            )
+        )
+    for field, value in (("downloadURL", spec.download_url), ("downloadSHA256", spec.download_sha256)):
+        if value and spec.pre_installed_k0s:
+            found.append(
+                Problem(
+                    field=f"spec.{field}",
+                    fault="is set, and with preInstalledK0s nothing is downloaded",
+                    remedy="leave out one of the two",
+                )
+            )
+    return tuple(found)
 
 
 def template_problems(spec: K0sWorkerConfigSpec, *, support: Support | None = None) -> tuple[Problem, ...]:
@@ -91,23 +123,10 @@ def _provisioner(given: Provisioner) -> Iterator[Problem]:
             fault="is missing, and type ignition needs it",
             remedy="add variant and version, such as fcos and 1.5.0",
         )
-    if given.type != "ignition" and given.ignition is not None:
-        yield Problem(
-            field=f"{field}.ignition",
-            fault=f"is set, and type {given.type} does not use it",
-            remedy="set type ignition, or leave it out",
-        )
     if given.ignition is not None:
         yield from _ignition(given.ignition, f"{field}.ignition")
     if given.custom_user_data_ref is not None:
-        custom = f"{field}.customUserDataRef"
-        if given.type == "ignition":
-            yield Problem(
-                field=custom,
-                fault="is set, and type ignition does not use it",
-                remedy="write it as ignition.additionalConfig",
-            )
-        yield from _source(given.custom_user_data_ref, custom)
+        yield from _source(given.custom_user_data_ref, f"{field}.customUserDataRef")
 
 
 def _ignition(given: Ignition, field: str) -> Iterator[Problem]:
@@ -140,9 +159,10 @@ def _ignition(given: Ignition, field: str) -> Iterator[Problem]:
 
 def token_path(spec: K0sWorkerConfigSpec) -> str:
     """Where the join token is put on the machine."""
-    folder = (spec.working_dir or DEFAULT_WORKING_DIR).rstrip("/\\")
-    separator = "\\" if _WINDOWS_PATH.fullmatch(folder) else "/"
-    return f"{folder}{separator}{TOKEN_FILE}"
+    folder = spec.working_dir or DEFAULT_WORKING_DIR
+    windows = spec.provisioner is not None and spec.provisioner.platform == "windows"
+    separator = "\\" if windows and "\\" in folder else "/"
+    return f"{folder.rstrip(separator)}{separator}{TOKEN_FILE}"
 
 
 def _files(spec: K0sWorkerConfigSpec, *, windows: bool) -> Iterator[Problem]:
@@ -169,13 +189,14 @@ def _files(spec: K0sWorkerConfigSpec, *, windows: bool) -> Iterator[Problem]:
 
 
 def _content(file: File, field: str) -> Iterator[Problem]:
-    if file.permissions is not None and not _MODE.fullmatch(file.permissions):
+    if file.permissions and not _MODE.fullmatch(file.permissions):
         yield Problem(
             field=f"{field}.permissions",
             fault=f"{file.permissions[:64]!r} is no mode in octal",
             remedy='write one such as "0644", in quotes',
         )
-    if file.content is not None and file.content_from is not None:
+    # Go's clients write "" where nothing was said.
+    if file.content and file.content_from is not None:
         yield Problem(field=field, fault="has both content and contentFrom", remedy="leave out one of the two")
     elif file.content_from is not None:
         yield from _source(file.content_from, f"{field}.contentFrom")
@@ -241,12 +262,6 @@ def _download(spec: K0sWorkerConfigSpec) -> Iterator[Problem]:
                 fault="is no URL of scheme http, https or oci",
                 remedy="write one such as https://example.org/k0s-v1.36.3+k0s.2-amd64",
             )
-    if spec.download_sha256 and spec.pre_installed_k0s:
-        yield Problem(
-            field="spec.downloadSHA256",
-            fault="is set, and with preInstalledK0s nothing is downloaded",
-            remedy="leave out one of the two",
-        )
 
 
 def _arguments(spec: K0sWorkerConfigSpec) -> Iterator[Problem]:

@@ -13,7 +13,7 @@ from hosted_cp.api import control_plane_checks, worker_config_checks
 from hosted_cp.api.cluster import Network
 from hosted_cp.api.control_plane import ControlPlaneTemplateSpec, K0smotronControlPlane, parse_control_plane
 from hosted_cp.api.problems import Problem
-from hosted_cp.api.worker_config import K0sWorkerConfig, K0sWorkerConfigSpec, parse_worker_config
+from hosted_cp.api.worker_config import K0sWorkerConfig, K0sWorkerConfigSpec, Provisioner, parse_worker_config
 from tests.api.generated import JSON, objects
 
 
@@ -43,7 +43,7 @@ GOOD: list[dict[str, Any]] = [
     {},
     *({"version": each} for each in ("v1.36.3+k0s", "v1.36.3+k0s.2", "v1.36.3-k0s.2", "1.36.3", "v1.36.3")),
     {"files": [FILE, {"path": "/etc/b", "content": "", "permissions": "0644"}]},
-    *({"files": [{**FILE, "permissions": each}]} for each in ("644", "0600", "1777", "0o0644")),
+    *({"files": [{**FILE, "permissions": each}]} for each in ("644", "0600", "1777", "0o0644", "")),
     {"files": [{"path": "/a b'$(x)", "contentFrom": {"secretRef": {"name": "a", "key": "b"}}}]},
     {"preK0sCommands": ["echo '{{ x }}' > /a; %h"], "postK0sCommands": ["true\nfalse"]},
     {"args": ["--debug", "--labels", "a=b"], "workingDir": "/opt/x", "k0sInstallDir": "/opt/bin/"},
@@ -82,7 +82,6 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
     ({"files": [{**FILE, "path": "/x/k0s.token"}], "workingDir": "/x/"}, "spec.files[0].path", "join token"),
     ({"files": [{**FILE, "permissions": "rw"}]}, "spec.files[0].permissions", "'rw' is no mode in octal; write one"),
     ({"files": [{**FILE, "permissions": "0888"}]}, "spec.files[0].permissions", "no mode in octal"),
-    ({"files": [{**FILE, "permissions": ""}]}, "spec.files[0].permissions", "no mode in octal"),
     ({"files": [{"path": "/a"}]}, "spec.files[0]", "has neither content nor contentFrom"),
     ({"files": [{**FILE, "contentFrom": {}}]}, "spec.files[0]", "has both content and contentFrom"),
     ({"files": [{"path": "/a", "contentFrom": {}}]}, "spec.files[0].contentFrom", "neither a Secret nor a ConfigMap"),
@@ -97,11 +96,6 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
         "is empty",
     ),
     (provisioner(type="ignition"), "spec.provisioner.ignition", "is missing, and type ignition needs it"),
-    (
-        provisioner(ignition=IGNITION),
-        "spec.provisioner.ignition",
-        "type cloud-config does not use it; set type ignition",
-    ),
     (
         provisioner(type="ignition", ignition={**IGNITION, "version": "one"}),
         "spec.provisioner.ignition.version",
@@ -122,11 +116,6 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
         "spec.provisioner.ignition.additionalConfig",
         "has no variant, and is a Butane config of its own; write variant: flatcar",
     ),
-    (
-        provisioner(type="ignition", ignition=IGNITION, customUserDataRef={"secretRef": {"name": "a", "key": "b"}}),
-        "spec.provisioner.customUserDataRef",
-        "type ignition does not use it",
-    ),
     (provisioner(customUserDataRef={}), "spec.provisioner.customUserDataRef", "names neither"),
     (provisioner(type="powershell"), "spec.provisioner.platform", "is linux, which does not run"),
     (provisioner(type="ignition", platform="windows", ignition=IGNITION), "spec.provisioner.platform", "no Ignition"),
@@ -143,7 +132,6 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
     ({"downloadURL": "https://"}, "spec.downloadURL", "no URL"),
     ({"downloadURL": "https://[x/k0s"}, "spec.downloadURL", "no URL"),
     ({"downloadURL": "https://x/k 0s"}, "spec.downloadURL", "no URL"),
-    ({"downloadSHA256": "a" * 64, "preInstalledK0s": True}, "spec.downloadSHA256", "nothing is downloaded"),
     ({"args": ["--token-file=/x"]}, "spec.args[0]", "sets --token-file, which is set already"),
     ({"args": ["--debug", ""]}, "spec.args[1]", "no argument"),
     ({"preK0sCommands": [" "]}, "spec.preK0sCommands[0]", "is no command"),
@@ -191,10 +179,42 @@ def test_what_cannot_even_be_read_is_named(spec: Any, field: str, says: str) -> 
     assert says in str(problem)
 
 
+@pytest.mark.parametrize(
+    ("spec", "field", "says"),
+    [
+        (provisioner(ignition=IGNITION), "spec.provisioner.ignition", "type cloud-config does not use it; set type"),
+        (
+            provisioner(type="ignition", ignition=IGNITION, customUserDataRef={"secretRef": KEY}),
+            "spec.provisioner.customUserDataRef",
+            "type ignition does not use it",
+        ),
+        ({"downloadSHA256": "a" * 64, "preInstalledK0s": True}, "spec.downloadSHA256", "nothing is downloaded"),
+        ({"downloadURL": "https://x/k0s", "preInstalledK0s": True}, "spec.downloadURL", "nothing is downloaded"),
+    ],
+)
+def test_what_does_nothing_is_a_warning_and_no_fault(spec: dict[str, Any], field: str, says: str) -> None:
+    parsed = parse_worker_config({"spec": spec}).spec
+    assert parsed is not None
+    [warning] = worker_config_checks.warnings(parsed)
+    assert warning.field == field
+    assert says in str(warning)
+    assert worker(spec) == {}
+
+
+@pytest.mark.parametrize("spec", GOOD)
+def test_what_is_good_has_no_warnings(spec: dict[str, Any]) -> None:
+    parsed = parse_worker_config({"spec": spec}).spec
+    assert parsed is not None
+    assert worker_config_checks.warnings(parsed) == ()
+
+
 def test_where_the_token_is_put() -> None:
-    for folder, path in ((None, "/etc"), ("", "/etc"), ("/opt/", "/opt"), ("C:\\x", "C:\\x")):
-        spec = K0sWorkerConfigSpec(working_dir=folder)
-        assert worker_config_checks.token_path(spec) in (f"{path}/k0s.token", f"{path}\\k0s.token")
+    for folder, path in ((None, "/etc"), ("", "/etc"), ("/opt/", "/opt")):
+        assert worker_config_checks.token_path(K0sWorkerConfigSpec(working_dir=folder)) == f"{path}/k0s.token"
+    windows = Provisioner(type="powershell", platform="windows")
+    for folder, path in (("C:\\x\\", "C:\\x\\k0s.token"), ("D:/x", "D:/x/k0s.token")):
+        spec = K0sWorkerConfigSpec(working_dir=folder, provisioner=windows)
+        assert worker_config_checks.token_path(spec) == path
 
 
 def test_versions_of_machines_on_windows() -> None:

@@ -180,7 +180,7 @@ def test_fields_are_where_the_operator_looks(api: Api) -> None:
 
 def test_an_edit_at_v1beta1_takes_nothing_away(api: Api) -> None:
     patches = [{"target": {"kind": "Service", "component": "x"}, "patch": {"type": "merge", "content": "{}"}}]
-    spec = {"keyAlgorithm": "RSA-2048", "patches": patches, "version": "v1.36.3+k0s"}
+    spec: dict[str, Any] = {"keyAlgorithm": "RSA-2048", "patches": patches, "version": "v1.36.3+k0s"}
     spec["controlPlaneEndpoint"] = {"host": "cp.example", "port": 6443}
     kind = "K0smotronControlPlane"
     api.ask("POST", kind, "v1beta2", "new", manifest(kind, "v1beta2", "new", spec))
