@@ -144,16 +144,23 @@ class Executor:
     async def execute(
         self, plan: Plan, *, about: Observed, tenant: TenantAccess | None = None, by: object = None
     ) -> Result:
-        """Carry out actions, then status, then Events. `about` is the user's object that the plan is for, as the plan
-        saw it; `by` is passed on to those who are told of changes (`Change.by`)."""
+        """Carry out actions, then status, then Events (some come first: `Event.first`).
+
+        `about` is the user's object that the plan is for, as the plan saw it; `by` is passed on to those who are told
+        of changes (`Change.by`).
+        """
         run = _Run(about=about, tenant=tenant, by=by)
         try:
             for action in plan.actions:
                 await self._step(run, action)
+            for event in plan.events:
+                if event.first:
+                    await self._say(run, event)
             if plan.status is not None:
                 await self._write_status(run, plan.status)
             for event in plan.events:
-                await self._say(run, event)
+                if not event.first:
+                    await self._say(run, event)
         except _Stale as stale:
             log.debug("%s: planned for another world: %s", about.ref, stale)
             return Result(verdict=Verdict.REPLAN, writes=run.writes)

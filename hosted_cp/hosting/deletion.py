@@ -30,8 +30,9 @@ def plan(view: TenantView, blocked: Cause | None) -> Plan:
     owned = view.owned
     events = _kept_volumes(view)
     if events and not _said(view) and not view.failure:
-        # What stays is said first, in a plan of its own: with the last action there is nobody left to say it about. If
-        # it cannot be said, the end goes on all the same.
+        # What stays is said first, in a plan of its own: with the last action there is nobody left to say it about. The
+        # status, from which the next plan sees that it was said, comes after it. If it cannot be said, the end goes on
+        # all the same.
         return Plan(status=_status(view, owned), events=events)
     patience = _patience(view)
     waits = [child for child in owned if patience and _of_etcd(child)]
@@ -102,5 +103,6 @@ def _kept_volumes(view: TenantView) -> tuple[Event, ...]:
             message=f"data volumes are kept: {', '.join(kept)}. Delete the volume claims if the data is not wanted",
             condition="VolumesKept",
             transition=transition,
+            first=True,
         ),
     )

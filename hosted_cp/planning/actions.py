@@ -167,6 +167,9 @@ class Event:
     #: Condition type and the transition time (RFC 3339), from which the name is derived.
     condition: str
     transition: str
+    #: Said before the status is written, so that a crash between the two does not lose it: for what has a time of its
+    #: own. Where only the status keeps the transition time, the status comes first, or a crash would make two Events.
+    first: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

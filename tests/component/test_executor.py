@@ -570,6 +570,16 @@ async def test_an_event_said_twice_exists_once(desk: Bench, admin: ApiClient, na
     assert [(each["reason"], len(each["message"])) for each in found] == [("Broken", 1024)]
 
 
+async def test_an_event_with_a_time_of_its_own_is_said_before_the_status(desk: Bench) -> None:
+    when = "2026-01-01T00:00:00Z"
+    later = Event(type="Normal", reason="Later", message="m", condition="Available", transition=when)
+    sooner = Event(type="Normal", reason="Sooner", message="m", condition="Kept", transition=when, first=True)
+    kept = {"type": "Kept", "status": "True", "reason": "Kept", "message": "", "lastTransitionTime": when}
+    status = {"loadBalancer": {}, "conditions": [kept]}
+    assert (await desk.run(status=status, events=(later, sooner))).writes == 3
+    assert desk.steps == ["0 Event", "1 StatusWrite", "2 Event"]
+
+
 # -- who may, and what goes wrong ------------------------------------------------------------------------------------
 
 

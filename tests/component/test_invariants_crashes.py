@@ -16,10 +16,12 @@ from typing import Any
 
 import pytest
 
-from hosted_cp.executor import Hooks
-from hosted_cp.kube.resources import CLUSTER, JOIN_TOKEN_REQUEST, Resource
+from hosted_cp.executor import Hooks, StatusWrite
+from hosted_cp.kube.resources import CLUSTER, EVENT, JOIN_TOKEN_REQUEST, PERSISTENT_VOLUME_CLAIM, Resource
+from hosted_cp.planning.actions import Event
 from tests.component.cutting import Cutter
 from tests.component.hosting import Freezer, Object, Stage, Turns, minted, settled
+from tests.component.join_tokens import assert_tokens_work
 from tests.component.snapshots import belongs, everything, of_tenant, once_only
 
 #: What the tenants have at first, and what they are changed to.
@@ -185,7 +187,7 @@ async def test_a_crash_at_any_step_is_never_seen_in_the_end(
     await assert_all_alike(stage, disturbed)
     await assert_made_once(stage, since, made)
     for name in names:
-        assert len(stage.tenants.objects(stage.namespace, name, "secrets")) == 1, "one bootstrap token in the tenant"
+        await assert_tokens_work(stage, name, [f"{name}-token"])
         assert len(stage.tenants.objects(stage.namespace, name, "endpoints")) == 1
 
     async def delete() -> None:
@@ -199,7 +201,32 @@ async def test_a_crash_at_any_step_is_never_seen_in_the_end(
         await stage.until(JOIN_TOKEN_REQUEST, [f"{name}-token" for name in names], lambda body: not body)
         await stage.gone(*names)
     await assert_nothing_is_left(stage, names)
+    await assert_told_what_is_kept(stage, names)
     assert stage.created_twice(since) == []
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+async def test_no_crash_loses_the_word_about_what_is_kept(stage: Stage, moment: str) -> None:
+    """The Event that names the volumes is the only thing which speaks of them when the tenant is gone."""
+    limits = {f"tenant{limit:02d}x": limit for limit in range(1 if moment == "after" else 0, 4)}
+    names = [*limits, UNDISTURBED]
+    async with stage.operating():
+        for name in names:
+            await stage.create(name, SPEC)
+        await stage.available(*names)
+
+    async def delete() -> None:
+        for name in names:
+            await stage.admin.delete(CLUSTER, stage.namespace, name)
+
+    freezer = await one_crash_each(stage, limits, moment, delete, resource=CLUSTER, done=lambda body: not body)
+    assert isinstance(freezer, Freezer)
+    assert freezer.frozen == set(limits)
+    first = [type(step) for step in freezer.steps[max(limits)]][:2]
+    assert set(first) == {Event, StatusWrite}, "the crashes did come before, between and after them"
+    async with stage.operating():
+        await stage.gone(*names)
+    await assert_told_what_is_kept(stage, names)
 
 
 @pytest.mark.parametrize("tenants", [9, pytest.param(25, marks=pytest.mark.sweep)])
@@ -256,3 +283,14 @@ async def assert_nothing_is_left(stage: Stage, names: Names, *, volumes: bool = 
         assert claim["metadata"]["labels"].get("hosted-cp.io/tenant-uid"), claim["metadata"]["name"]
         assert not claim["metadata"].get("ownerReferences")
     assert bool(found["persistentvolumeclaims"]) == volumes
+
+
+async def assert_told_what_is_kept(stage: Stage, names: Names) -> None:
+    """Of each tenant that is gone exactly one Event names the volumes that are not."""
+    kept: dict[str, list[str]] = {name: [] for name in names}
+    for claim in await stage.admin.list(PERSISTENT_VOLUME_CLAIM, stage.namespace):
+        kept[claim["metadata"]["labels"]["cluster"]].append(claim["metadata"]["name"])
+    told = [each for each in await stage.admin.list(EVENT, stage.namespace) if each["reason"] == "VolumesKept"]
+    assert sorted(each["involvedObject"]["name"] for each in told) == sorted(names)
+    for each in told:
+        assert all(volume in each["message"] for volume in kept[each["involvedObject"]["name"]])
