@@ -238,7 +238,7 @@ def accepted(key: Ident, drift: Drift) -> bool:
         # When k0s last made its leaves is remembered here and nowhere else; without a time it starts anew.
         or (resource == STATEFUL_SET and "hosted-cp.io/leaves-made" in place)
         or (resource == STATEFUL_SET and drift.how == "removed" and place == "spec.template.metadata.annotations")
-        # TODO(owner)
+        # See `test_what_is_not_undone_yet`.
         or (name == "kmc-a-etcd" and drift.how == "changed" and place.endswith("containers.etcd.image"))
     )
 
@@ -277,6 +277,28 @@ async def test_whatever_is_changed_removed_or_added_is_undone_with_one_write(sta
         since = stage.audit.mark()
         await asyncio.sleep(1)
         assert stage.spent(since, without=("watch",)) == {}, "and then there is peace"
+
+
+#: (resource, name, place, value): drifts whose repair the product still owes.
+OWED = {
+    # What the port is known by is another one now, so to the API it is theirs, and it is in the way of ours.
+    "port": (SERVICE, "kmc-a-nodeport", "/spec/ports/0/port", 6444),
+    # What runs is taken for what was decided, so that a new operator restarts nobody's etcd.
+    "etcd's image": (STATEFUL_SET, "kmc-a-etcd", "/spec/template/spec/containers/0/image", "x.example/etcd:v3.6.99"),
+}
+
+
+@pytest.mark.sweep
+@pytest.mark.xfail(reason="known, see OWED", strict=True)
+@pytest.mark.parametrize("case", OWED)
+async def test_what_is_not_undone_yet(stage: Stage, case: str) -> None:
+    resource, name, place, value = OWED[case]
+    async with stage.operating(settings=SETTINGS) as operator:
+        hit = await patient(stage, operator)
+        operation = {"op": "replace", "path": place, "value": value}
+        await stage.admin.json_patch(resource, stage.namespace, name, [operation], manager=SOMEBODY)
+        before = content(hit.was[resource, name])
+        await stage.until(resource, [name], lambda body: bool(content(body) == before), seconds=3)
 
 
 # -- as a whole ------------------------------------------------------------------------------------------------------
