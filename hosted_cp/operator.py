@@ -382,7 +382,7 @@ def _settings(kopf: ModuleType) -> Any:
     settings.posting.enabled = False
     settings.peering.standalone = True
     settings.scanning.disabled = True
-    settings.watching.chunk_size = 500
+    settings.watching.chunk_size = 100  # it decodes a page as a whole, and keeps it until each object had its turn
     settings.persistence.diffbase_storage = _no_diffbase(kopf)
     settings.persistence.progress_storage = _no_progress(kopf)
     settings.execution.max_workers = 1

@@ -195,13 +195,12 @@ class ApiClient:
                 decoded = _decode_list(content)
             except msgspec.DecodeError as fault:
                 raise ServerFault(f"unusable list of {resource.plural}: {fault}") from fault
-            yield Page(
-                items=tuple(bytes(item) for item in decoded.items or ()),
-                resource_version=decoded.metadata.resourceVersion,
-            )
-            if not decoded.metadata.continue_:
+            metadata, items = decoded.metadata, tuple(bytes(item) for item in decoded.items or ())
+            del content, decoded  # a second copy of megabytes, for as long as the page is worked on
+            yield Page(items=items, resource_version=metadata.resourceVersion)
+            if not metadata.continue_:
                 return
-            query = {**query, "continue": decoded.metadata.continue_}
+            query = {**query, "continue": metadata.continue_}
 
     async def list(
         self, resource: Resource, namespace: str | None = None, *, labels: str = "", fields: str = ""
