@@ -198,7 +198,7 @@ class Patient:
             return bool(look(body) == look(self.was[key]))
 
         try:
-            now = await self.stage.until(kind, names, lambda body: bool(body) and true(body), seconds=20)
+            now = await self.stage.until(kind, names, lambda body: bool(body) and true(body), seconds=60)
         except AssertionError:
             left = [body for name in names if (body := await self.stage.find(kind, name)) is None or not true(body)]
             about = [
@@ -267,7 +267,7 @@ async def test_whatever_is_changed_removed_or_added_is_undone_with_one_write(sta
             await hit.suffer({key: each[number] for key, each in todo.items() if number < len(each)})
         await stage.available("a")
         await stage.rest(operator)
-        assert hit.done.total() > (10 * len(OWNED) // 2 if rounds else 900), hit.done
+        assert hit.done.total() > (10 * len(OWNED) // 2 if rounds else 700), hit.done
         assert set(hit.done) == {"changed", "removed", "added to"}
         assert len(hit.refused) < hit.done.total() / 2, hit.refused
         now = once_only(await everything(stage))
