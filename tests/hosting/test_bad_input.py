@@ -274,7 +274,9 @@ def test_another_database_address_restarts_the_controllers() -> None:
     before = world.body("StatefulSet", "kmc-demo")
     set_dsn(world, b"postgres://u:new@db.example:5432/x")
     world.settle()
-    assert b"u:new@" in world.data("kmc-demo-config")["k0s.yaml"]
+    config = world.data("kmc-demo-config")
+    assert b"postgres://u@db.example:5432/x?passfile=/etc/k0s/pgpass" in config["k0s.yaml"]
+    assert config["pgpass"] == b"*:*:*:*:new\n"
     assert world.body("StatefulSet", "kmc-demo")["spec"] != before["spec"]
     assert world.available
 
