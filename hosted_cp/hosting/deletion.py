@@ -47,7 +47,7 @@ def plan(view: TenantView, blocked: Cause | None) -> Plan:
     # With the finalizer gone there may be nothing left to write a status to.
     return Plan(
         actions=tuple(actions),
-        status=_status(view, owned) if owned else None,
+        status=_status(view, owned) if owned or view.failure else None,
         retry_after=patience if waits else None,
     )
 
@@ -80,6 +80,8 @@ def _status(view: TenantView, owned: Sequence[Observed]) -> dict[str, Any]:
     status = dict(owner.get("status", default={}))
     old = status.get("conditions") or []
     message = f"{len(owned)} objects are being deleted" if owned else "everything is deleted"
+    if view.failure:
+        message += f", but: {view.failure}"
     deleting = Condition(type="Deleting", status="True", reason="Deleting", message=message)
     gone = Condition(type="Available", status="False", reason="Deleting", message="the tenant is being deleted")
     kept = [

@@ -8,6 +8,7 @@ from datetime import timedelta
 import pytest
 
 from hosted_cp.hosting.names import ADOPT, K0SMOTRON_HASH, TENANT_UID
+from hosted_cp.hosting.plan import plan
 from hosted_cp.planning.actions import Create, Delete, PatchMetadata, Ref
 from hosted_cp.planning.conditions import parse_rfc3339
 from tests.hosting import pretend_pods
@@ -328,6 +329,16 @@ def test_the_volumes_that_are_kept_are_named_once() -> None:
     said = [each for each in world.events if each.reason == "VolumesKept"]
     assert len({(each.condition, each.transition) for each in said}) == 1
     assert f"{CLAIM}, etcd-data-kmc-demo-etcd-1, etcd-data-kmc-demo-etcd-2" in said[0].message
+
+
+def test_what_keeps_a_tenant_from_ending_is_said() -> None:
+    world = running()
+    world.deletes()
+    world.failure = "deleting Service default/kmc-demo: the server says no"
+    told = plan(world.view()).status
+    assert told is not None
+    [deleting] = [each for each in told["conditions"] if each["type"] == "Deleting"]
+    assert deleting["message"].endswith(f"are being deleted, but: {world.failure}")
 
 
 def states() -> Mapping[str, Callable[[World], None]]:
