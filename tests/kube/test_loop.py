@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
@@ -186,5 +187,42 @@ def test_writing_again_and_again_is_told() -> None:
     async def scenario() -> None:
         controller, _ = await play([WRITTEN] * ROUNDS)
         assert any("do not come to an end" in failure for failure in controller.told)
+
+    run(scenario())
+
+
+@dataclass(kw_only=True)
+class Busy:
+    """A runner whose server is busy: reports (and, if so, actions) are refused, to be sent again after five seconds."""
+
+    actions_too: bool
+    reports: list[float] = field(default_factory=list)
+    actions: list[float] = field(default_factory=list)
+
+    async def execute(self, plan: Plan, *, about: Observed, tenant: object = None, by: object = None) -> Result:
+        (self.actions if plan.actions else self.reports).append(asyncio.get_running_loop().time())
+        if plan.actions and not self.actions_too:
+            return NOTHING
+        return Result(verdict=Verdict.DEFERRED, failure="busy", retry_after=5.0)
+
+
+@pytest.mark.parametrize("actions_too", [True, False])
+def test_nothing_is_sent_again_before_the_server_wants_it(actions_too: bool) -> None:
+    """A report that was refused least of all: not at once, to report that it was refused."""
+
+    async def scenario() -> None:
+        busy = Busy(actions_too=actions_too)
+        prober: Prober[Key] = Prober(askers={}, enqueue=lambda key: None, now=cast(Any, None))
+        loop = Loop(
+            Always(), caches=Caches(cast(ApiClient, None), []), runner=busy, prober=prober, metrics=Metrics(), workers=1
+        )
+        running = asyncio.create_task(loop.run())
+        loop.wake(KEY)
+        await asyncio.sleep(11)
+        for sent in (busy.reports, busy.actions):
+            assert len(sent) == 3
+            assert all(later - earlier >= 5.0 for earlier, later in itertools.pairwise(sent))
+        loop.stop()
+        await running
 
     run(scenario())
