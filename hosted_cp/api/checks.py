@@ -146,6 +146,8 @@ def _k0s_config(spec: ClusterSpec) -> Iterator[Problem]:
 
 
 _RANGES = "spec.k0sConfig.spec.network"
+#: The API server refuses to change a range, also of a tenant that never ran.
+_ANEW = "; an existing Cluster keeps its ranges, so delete it and create it anew"
 
 
 def _network(network: Network) -> Iterator[Problem]:
@@ -161,17 +163,17 @@ def _network(network: Network) -> Iterator[Problem]:
             fault = f"{cidr[:64]!r} is no network range" if cidr else "is missing, and dual-stack networking needs it"
             example = "fd00:10::/108" if "IPv6" in field else "10.96.0.0/12"
             yield Problem(
-                field=f"{_RANGES}.{field}", fault=fault, remedy=f"write address and length, such as {example}"
+                field=f"{_RANGES}.{field}", fault=fault, remedy=f"write address and length, such as {example}{_ANEW}"
             )
     for field, cidr in dual:
         ranged = parsed.get(field)
         if ranged is not None and ranged.version != 6:
-            yield Problem(field=f"{_RANGES}.{field}", fault=f"{cidr} is not IPv6", remedy="write an IPv6 range")
+            yield Problem(field=f"{_RANGES}.{field}", fault=f"{cidr} is not IPv6", remedy=f"write an IPv6 range{_ANEW}")
         elif ranged is not None and field.endswith("serviceCIDR") and ranged.prefixlen < 108:
             yield Problem(
                 field=f"{_RANGES}.{field}",
                 fault=f"/{ranged.prefixlen} is larger than the API server allows",
-                remedy="use a length of 108 or more",
+                remedy=f"use a length of 108 or more{_ANEW}",
             )
     if network.dual_stack:
         for field, cidr in given:
@@ -179,7 +181,7 @@ def _network(network: Network) -> Iterator[Problem]:
                 yield Problem(
                     field=f"{_RANGES}.{field}",
                     fault=f"{cidr} is not IPv4, which dual-stack networking has here",
-                    remedy="write the IPv4 range here and the IPv6 range under dualStack",
+                    remedy=f"write the IPv4 range here and the IPv6 range under dualStack{_ANEW}",
                 )
     fields = list(parsed)
     for index, one in enumerate(fields):
@@ -188,11 +190,13 @@ def _network(network: Network) -> Iterator[Problem]:
                 yield Problem(
                     field=f"{_RANGES}.{other}",
                     fault=f"{parsed[other]} overlaps {one} {parsed[one]}",
-                    remedy="choose ranges without common addresses",
+                    remedy=f"choose ranges without common addresses{_ANEW}",
                 )
     if not _DNS_NAME.fullmatch(network.cluster_domain):
         yield Problem(
-            field=f"{_RANGES}.clusterDomain", fault="is no DNS name", remedy="write a name such as cluster.local"
+            field=f"{_RANGES}.clusterDomain",
+            fault="is no DNS name",
+            remedy=f"write a name such as cluster.local{_ANEW}",
         )
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from hosted_cp.api.cluster import ClusterSpec
 from hosted_cp.api.problems import Problem
 
+_REMEDY = "leave it out; docs/kinds.md lists what is supported"
+_KEPT = "An existing Cluster keeps its type of storage, so delete it and create it anew"
+
 
 def blocking(spec: ClusterSpec) -> bool:
     """Whether what is not supported decides where the tenant would run or store: without it nothing can be made."""
@@ -26,7 +29,7 @@ def problems(spec: ClusterSpec) -> list[Problem]:
         Problem(
             field=field,
             fault="is not supported by this version of hosted-cp",
-            remedy="leave it out; docs/kinds.md lists what is supported",
+            remedy=_REMEDY if field != "spec.storage.nats" else f"{_REMEDY}. {_KEPT}",
         )
         for field, is_set in asked.items()
         if is_set

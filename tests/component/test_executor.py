@@ -403,7 +403,7 @@ async def test_what_somebody_renamed_is_put_right_though_no_merge_can_do_it(
         },
     }
     await desk.run(Create(body=body))
-    renamed = [{"op": "replace", "path": "/spec/ports/0/port", "value": 7443}]
+    renamed: list[dict[str, Any]] = [{"op": "replace", "path": "/spec/ports/0/port", "value": 7443}]
     more = [{"op": "add", "path": "/spec/ports/-", "value": {"name": "theirs", "port": 9}}]
     answer = await admin.json_patch(SERVICE, namespace, "web", renamed + more, manager="somebody")
     await desk.told(ref, lambda seen: seen.resource_version == answer["metadata"]["resourceVersion"])

@@ -305,6 +305,9 @@ def test_a_database_that_refuses_the_password_is_named_without_it() -> None:
     assert world.why.startswith("PodFails: pod kmc-demo-0: controller ended with 1")
     assert "password authentication failed" in world.why
     assert "canary" not in str(world.status) + str(world.events)
+    set_dsn(world, b"postgres://u:right@db.example:5432/x")
+    world.script.pods = lambda name: pretend_pods.READY
+    assert world.settle().available
 
 
 # --- the cluster around it -------------------------------------------------------------------------------------------
@@ -337,6 +340,9 @@ def test_a_storage_class_that_does_not_exist() -> None:
     world.settle()
     assert world.why.startswith("StorageClassNotFound: volume claim etcd-data-kmc-demo-etcd-0 wants StorageClass gold")
     assert "create it, or name one that exists (standard)" in world.why
+    world.storage_classes = frozenset({"standard", "gold"})
+    world.script.pods, world.script.storage_bound = (lambda name: pretend_pods.READY), True
+    assert world.settle().available
 
 
 @pytest.mark.parametrize("fault", ["etcdserver: request timed out", "forbidden: exceeded quota"])

@@ -335,7 +335,11 @@ def test_a_brought_key_pair_that_does_not_match_is_refused() -> None:
     world.secret("demo-sa", {"tls.crt": brought("sa")["tls.crt"], "tls.key": brought("sa", seed=3)["tls.key"]})
     world.asks().settle()
     assert "Secret demo-sa: tls.key is not the private half of tls.crt" in world.why
+    assert "put a public key (PEM) under tls.crt and its private key under tls.key" in world.why
     assert not world.exists("StatefulSet", "kmc-demo")
+    ref = Ref(api_version="v1", kind="Secret", namespace=NAMESPACE, name="demo-sa")
+    world.server.merge_patch(ref, {"data": encoded(brought("sa"))})
+    assert world.settle().available
 
 
 def test_leaves_follow_a_ca_that_the_user_exchanged() -> None:

@@ -383,6 +383,9 @@ def test_what_a_running_tenant_cannot_change_is_refused_by_name(change: Json, fi
     assert world.available
     assert world.decisions() == kept
     assert world.status["decisions"] == kept
+    world.changes(**dict.fromkeys(change))
+    world.settle()
+    assert world.condition("SpecAccepted")["status"] == "True"
 
 
 def test_the_key_algorithm_of_a_tenant_stays() -> None:
