@@ -47,6 +47,8 @@ def plan(view: TenantView, blocked: Cause | None) -> Plan:
     # With the finalizer gone there may be nothing left to write a status to.
     return Plan(
         actions=tuple(actions),
+        # Where a failure is told, the status is written without the plan above.
+        events=() if _said(view) else events,
         status=_status(view, owned) if owned or view.failure else None,
         retry_after=patience if waits else None,
     )

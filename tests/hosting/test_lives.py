@@ -341,6 +341,19 @@ def test_what_keeps_a_tenant_from_ending_is_said() -> None:
     assert deleting["message"].endswith(f"are being deleted, but: {world.failure}")
 
 
+def test_the_volumes_that_are_kept_are_named_also_when_something_failed_before() -> None:
+    """The status of a failure must not say that the tenant is being deleted, and hide that they were not named."""
+    world = running()
+    world.deletes()
+    world.failure = "deleting Service default/kmc-demo: the server says no"
+    told = world.plan()
+    assert told.actions
+    assert told.status is not None
+    assert [(each.reason, each.first) for each in told.events] == [("VolumesKept", True)]
+    world.write_status(told.status)
+    assert world.plan().events == ()
+
+
 def states() -> Mapping[str, Callable[[World], None]]:
     """Ways to break what a deletion might depend on."""
 
