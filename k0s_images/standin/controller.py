@@ -50,6 +50,8 @@ from k0s_images.standin.versions import Release
 #: How long a component may take until it is ready; then k0s gives up.
 READY_WITHIN = 120.0
 _POLL = 0.1
+#: Stacks whose manifest k0s writes only so many seconds after the start.
+_LATE = {"metricserver": 10.0}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,6 +200,9 @@ class Controller:
             tasks.start("lease", lambda: counted.run(self._elector_stop))
             if "konnectivity-server" not in o.disabled:
                 tasks.every("konnectivity", 10.0, leases.Counter(self._api, self._servers_changed).tick)
+        # k0s makes the folders long before it writes into them, and an applier that looks in between sees empty stacks.
+        for stack in self._stacks():
+            layout.directory(o.layout.manifests / stack, 0o755)
         if "applier-manager" not in o.disabled:
             applier = Applier(self._api, o.layout.manifests)
             tasks.start("applier", lambda: applier.run(main, stop))
@@ -270,21 +275,39 @@ class Controller:
                 program = make(o.config, o.layout, level=programs.verbosity(o.levels, name))
                 self._undo.append(self._child(program).stop)
 
-    def _addons(self) -> None:
+    def _stacks(self) -> dict[str, Callable[[], None]]:
+        """The folders of the add-ons that are deployed, and what writes their manifests."""
         config, disabled = self._o.config, self._o.disabled
         network = config.spec["network"]
-        if "konnectivity-server" not in disabled:
-            self._agents()
+
+        def writes(stack: str, file: str, make: Callable[[ClusterConfig], list[Any]]) -> Callable[[], None]:
+            return lambda: self._manifest(stack, file, make(config))
+
+        found = {}
         if "kube-proxy" not in disabled and not network["kubeProxy"].get("disabled"):
-            self._manifest("kubeproxy", "kube-proxy.yaml", network_addons.kube_proxy(config))
+            found["kubeproxy"] = writes("kubeproxy", "kube-proxy.yaml", network_addons.kube_proxy)
         if "coredns" not in disabled:
-            self._manifest("coredns", "coredns.yaml", service_addons.coredns(config))
+            found["coredns"] = writes("coredns", "coredns.yaml", service_addons.coredns)
         if "metrics-server" not in disabled:
-            self._manifest("metricserver", "metric_server.yaml", service_addons.metrics_server(config))
+            found["metricserver"] = writes("metricserver", "metric_server.yaml", service_addons.metrics_server)
         if "network-provider" not in disabled and network["provider"] == "kuberouter":
-            self._manifest("kuberouter", "kube-router.yaml", network_addons.kube_router(config))
-        elif "network-provider" not in disabled and network["provider"] == "calico":
+            found["kuberouter"] = writes("kuberouter", "kube-router.yaml", network_addons.kube_router)
+        return found
+
+    def _addons(self) -> None:
+        o = self._o
+        if "konnectivity-server" not in o.disabled:
+            self._agents()
+        if "network-provider" not in o.disabled and o.config.spec["network"]["provider"] == "calico":
             log.warning("the stand-in does not deploy Calico", component="network-provider")
+        for stack, write in self._stacks().items():
+            if stack in _LATE:
+                self._tasks.start(stack, self._after(_LATE[stack], write))
+            else:
+                write()
+
+    def _after(self, seconds: float, work: Callable[[], None]) -> Callable[[], None]:
+        return lambda: None if self._tasks.stop.wait(seconds) else work()
 
     def _agents(self) -> None:
         things = addons.konnectivity(self._o.config, servers=self._servers)
