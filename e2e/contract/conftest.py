@@ -22,6 +22,9 @@ _FACTS = Path(__file__).parent / "facts"
 #: What a hosted control plane does without; the rest of k0s is what the contract is about.
 HOSTED = "control-api,update-prober,autopilot,windows-node,helm,coredns,kube-proxy,network-provider,metrics-server"
 
+#: The least that a k0s wants to be told.
+PLAIN = {"storage": {"type": "kine"}, "network": {"provider": "custom"}}
+
 Facts = Callable[[str], Any]
 Start = Callable[..., Controller]
 
@@ -86,6 +89,17 @@ def controller_on_machine(
     controller = Controller(subject, place, [*disabled, *arguments], env=env or {})
     stack.callback(controller.process.end)
     return controller
+
+
+@pytest.fixture(scope="session")
+def plain(subject: Subject, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Controller]:
+    """A controller that is up, for all tests that need nothing special of one and leave it as it was."""
+    folder = tmp_path_factory.mktemp("plain")
+    with ExitStack() as stack:
+        controller = controller_on_machine(stack, subject, folder, spec=PLAIN)
+        controller.ready()
+        yield controller
+    remove(folder)
 
 
 @pytest.fixture

@@ -10,14 +10,12 @@ from typing import Any
 import pytest
 import yaml
 
-from e2e.contract.conftest import HOSTED, Start
+from e2e.contract.conftest import PLAIN, Start
 from e2e.contract.k0s import Controller
-
-_SPEC = {"storage": {"type": "kine"}, "network": {"provider": "custom"}}
 
 
 def _published(address: str, **more: Any) -> dict[str, Any]:
-    return _SPEC | {"api": {"externalAddress": address}} | more
+    return PLAIN | {"api": {"externalAddress": address}} | more
 
 
 def _worker_config(controller: Controller) -> Any:
@@ -71,7 +69,7 @@ def test_no_worker_config_without_endpoints(start: Start) -> None:
 
 def test_without_external_address_the_api_server_reconciles_itself(start: Start) -> None:
     """Then Endpoints and tokens name the pod's own address."""
-    controller = start(spec=_SPEC)
+    controller = start(spec=PLAIN)
     controller.ready()
     assert "endpoint-reconciler-type" not in controller.flags("kube-apiserver")
     controller.wait_for(lambda: _worker_config(controller), within=20, what="worker-config")
@@ -114,39 +112,35 @@ def test_join_tokens(start: Start) -> None:
     controller.wait_for(lambda: controller.curl(path, *header)[0] == 401, within=15, what="the end of the token")
 
 
-def test_a_token_for_controllers_is_refused_where_they_cannot_join(start: Start) -> None:
+def test_a_token_for_controllers_is_refused_where_they_cannot_join(plain: Controller) -> None:
     """SQLite has one controller."""
-    controller = start(spec=_SPEC)
-    controller.ready()
     with pytest.raises(Exception, match="non-zero exit status"):
-        controller.k0s("token", "create", "--role", "controller")
+        plain.k0s("token", "create", "--role", "controller")
 
 
-def test_manifests_are_applied_and_pruned(start: Start) -> None:
+def test_manifests_are_applied_and_pruned(plain: Controller) -> None:
     """A folder is a stack: its objects carry its label, and go when they leave it."""
-    controller = start(spec=_SPEC)
-    controller.ready()
-    folder = controller.data("manifests/mine")
+    folder = plain.data("manifests/mine")
     folder.mkdir(parents=True)
 
     def config_map(name: str) -> str:
         return f"---\napiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}, namespace: default}}\ndata: {{a: b}}\n"
 
     def there() -> set[str]:
-        items = controller.get("configmaps", "-l", "k0s.k0sproject.io/stack=mine")["items"]
+        items = plain.get("configmaps", "-l", "k0s.k0sproject.io/stack=mine")["items"]
         return {i["metadata"]["name"] for i in items}
 
     (folder / "a.yaml").write_text(config_map("one") + config_map("two"))
     (folder / "b.yml").write_text(config_map("other-suffix"))
-    controller.wait_for(lambda: there() == {"one", "two"}, within=20, what="the stack")
+    plain.wait_for(lambda: there() == {"one", "two"}, within=20, what="the stack")
     (folder / "a.yaml").write_text(config_map("one"))
-    controller.wait_for(lambda: there() == {"one"}, within=20, what="pruning")
-    controller.kubectl("delete", "configmap", "one")
+    plain.wait_for(lambda: there() == {"one"}, within=20, what="pruning")
+    plain.kubectl("delete", "configmap", "one")
     (folder / "a.yaml").unlink()
-    controller.wait_for(lambda: there() == set(), within=20, what="an empty stack")
+    plain.wait_for(lambda: there() == set(), within=20, what="an empty stack")
 
 
-def test_kubelets_serving_certificates_are_approved(start: Start) -> None:
+def test_kubelets_serving_certificates_are_approved(plain: Controller) -> None:
     """Kubernetes leaves this to k0s; without it `kubectl logs` does not work."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
@@ -154,8 +148,6 @@ def test_kubelets_serving_certificates_are_approved(start: Start) -> None:
 
     from e2e.contract.material import new_key
 
-    controller = start(spec=_SPEC)
-    controller.ready()
     name = x509.Name([
         x509.NameAttribute(NameOID.ORGANIZATION_NAME, "system:nodes"),
         x509.NameAttribute(NameOID.COMMON_NAME, "system:node:w1"),
@@ -171,35 +163,10 @@ def test_kubelets_serving_certificates_are_approved(start: Start) -> None:
         },
     }  # fmt: skip
     kubelet = ("--as=system:node:w1", "--as-group=system:nodes", "--as-group=system:authenticated")
-    controller.kubectl("create", "-f", "-", *kubelet, input=json.dumps(body))
+    plain.kubectl("create", "-f", "-", *kubelet, input=json.dumps(body))
 
     def approved() -> bool:
-        status = controller.get("csr", "w1").get("status") or {}
+        status = plain.get("csr", "w1").get("status") or {}
         return any(c["type"] == "Approved" for c in status.get("conditions") or [])
 
-    controller.wait_for(approved, within=30, what="the approval")
-
-
-_COMPONENTS = {
-    "coredns": "coredns", "kubeproxy": "kube-proxy", "metricserver": "metrics-server", "kuberouter": "network-provider",
-}  # fmt: skip
-
-
-@pytest.mark.parametrize(("stack", "objects"), [
-    ("coredns", "deployment/coredns service/kube-dns configmap/coredns"),
-    ("kubeproxy", "daemonset/kube-proxy configmap/kube-proxy serviceaccount/kube-proxy"),
-    ("metricserver", "deployment/metrics-server service/metrics-server"),
-    ("kuberouter", "daemonset/kube-router configmap/kube-router-cfg"),
-])  # fmt: skip
-def test_add_ons(stack: str, objects: str, start: Start) -> None:
-    """Deployed unless they are disabled, as a stack of this name."""
-    disabled = ",".join(c for c in HOSTED.split(",") if c != _COMPONENTS[stack])
-    spec = {"storage": {"type": "kine"}} if stack == "kuberouter" else _SPEC
-    controller = start(spec=spec, disable=disabled)
-    controller.ready()
-
-    def deployed() -> bool:
-        items = [controller.get("-n", "kube-system", each) for each in objects.split()]
-        return all(i["metadata"]["labels"]["k0s.k0sproject.io/stack"] == stack for i in items)
-
-    controller.wait_for(deployed, within=40, what=f"the stack {stack}")
+    plain.wait_for(approved, within=30, what="the approval")

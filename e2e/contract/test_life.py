@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from e2e.contract.conftest import HOSTED, Facts, Start
+from e2e.contract.conftest import HOSTED, PLAIN, Facts, Start
+from e2e.contract.k0s import Controller
 from e2e.contract.machine import arguments
 
-_SPEC = {"storage": {"type": "kine"}, "network": {"provider": "custom"}}
 _AUTHENTICATION = {
     "apiVersion": "apiserver.config.k8s.io/v1beta1",
     "kind": "AuthenticationConfiguration",
@@ -23,7 +23,7 @@ _AUTHENTICATION = {
 
 def test_graceful_end_and_restart_on_the_same_data(start: Start) -> None:
     """SIGTERM ends k0s with code 0 and all its children; what the cluster held is there after the next start."""
-    controller = start(spec=_SPEC)
+    controller = start(spec=PLAIN)
     controller.ready()
     controller.kubectl("create", "namespace", "kept")
     children = controller.process.children()
@@ -32,7 +32,7 @@ def test_graceful_end_and_restart_on_the_same_data(start: Start) -> None:
     assert code == 0
     assert took < 15
     assert not any(os.path.exists(f"/proc/{pid}") for pid in children.values())
-    again = start(spec=_SPEC, on=controller.machine)
+    again = start(spec=PLAIN, on=controller.machine)
     again.ready()
     assert again.kubectl("get", "namespace", "kept", "-o", "name").strip() == "namespace/kept"
 
@@ -48,33 +48,29 @@ def test_graceful_end_and_restart_on_the_same_data(start: Start) -> None:
 )
 def test_a_wrong_command_line_is_fatal(arguments: tuple[str, ...], says: str, start: Start) -> None:
     """Unknown components, unknown flags and missing files end k0s with code 1."""
-    controller = start(spec=_SPEC, disable="", arguments=arguments)
+    controller = start(spec=PLAIN, disable="", arguments=arguments)
     assert says in controller.refused()
 
 
-def test_a_second_k0s_is_refused(start: Start, facts: Facts) -> None:
+def test_a_second_k0s_is_refused(plain: Controller, start: Start, facts: Facts) -> None:
     """One k0s for each run directory."""
-    first = start(spec=_SPEC)
-    first.ready()
-    second = start(spec=_SPEC, on=first.machine)
+    second = start(spec=PLAIN, on=plain.machine)
     assert facts("behaviour")["second-instance"] in second.refused()
-    assert first.process.running()
-    assert first.kubectl("get", "--raw=/readyz") == "ok"
+    assert plain.process.running()
+    assert plain.kubectl("get", "--raw=/readyz") == "ok"
 
 
-def test_anonymous_requests_are_refused(start: Start) -> None:
+def test_anonymous_requests_are_refused(plain: Controller) -> None:
     """An httpGet probe on the API port gets 401: it needs one of the ways below."""
-    controller = start(spec=_SPEC)
-    controller.ready()
-    assert controller.curl("/readyz")[0] == 401
-    status = json.loads(controller.k0s("status", "-o", "json"))
-    assert (status["Version"], status["Role"]) == (controller.subject.version, "controller")
-    assert status["Pid"] == controller.process.pid
+    assert plain.curl("/readyz")[0] == 401
+    status = json.loads(plain.k0s("status", "-o", "json"))
+    assert (status["Version"], status["Role"]) == (plain.subject.version, "controller")
+    assert status["Pid"] == plain.process.pid
 
 
 def test_probe_by_authentication_config(start: Start) -> None:
     """From 1.36 an `authentication-config` can open the health paths alone; before, it contradicts k0s' own flag."""
-    spec = _SPEC | {"api": {"extraArgs": {"authentication-config": "/etc/k0s/authn.yaml"}}}
+    spec = PLAIN | {"api": {"extraArgs": {"authentication-config": "/etc/k0s/authn.yaml"}}}
     controller = start(spec=spec, files={"/etc/k0s/authn.yaml": json.dumps(_AUTHENTICATION)})
     if controller.subject.minor == "1.35":
         controller.wait_for(lambda: "anonymous" in controller.log.read_text(), within=30, what="the contradiction")
@@ -87,13 +83,13 @@ def test_probe_by_authentication_config(start: Start) -> None:
 
 def test_probe_by_anonymous_auth(start: Start) -> None:
     """Extra arguments override what k0s sets."""
-    controller = start(spec=_SPEC | {"api": {"extraArgs": {"anonymous-auth": "true"}}})
+    controller = start(spec=PLAIN | {"api": {"extraArgs": {"anonymous-auth": "true"}}})
     controller.wait_for(lambda: controller.curl("/readyz") == (200, "ok"), within=60, what="/readyz")
 
 
 def test_extra_and_raw_arguments(start: Start) -> None:
     """Extra arguments override, raw ones are appended, and nothing overrides how the store is reached."""
-    spec = _SPEC | {
+    spec = PLAIN | {
         "api": {
             "extraArgs": {"profiling": "true", "etcd-servers": "http://nowhere:1"},
             "rawArgs": ["--max-requests-inflight=77"],
@@ -118,7 +114,7 @@ def test_extra_and_raw_arguments(start: Start) -> None:
 
 def test_variables_reach_components_by_prefix(start: Start) -> None:
     """`KUBE-APISERVER_X` reaches kube-apiserver as `X`, and nobody else."""
-    controller = start(spec=_SPEC, env={"KUBE-APISERVER_GOMEMLIMIT": "3GiB", "OTHER": "kept"})
+    controller = start(spec=PLAIN, env={"KUBE-APISERVER_GOMEMLIMIT": "3GiB", "OTHER": "kept"})
     controller.ready()
     children = controller.process.children()
 
@@ -133,24 +129,22 @@ def test_variables_reach_components_by_prefix(start: Start) -> None:
         assert environment(program)["OTHER"] == "kept"
 
 
-def test_a_child_that_dies_is_started_again(start: Start) -> None:
+def test_a_child_that_dies_is_started_again(plain: Controller) -> None:
     """Five seconds later."""
-    controller = start(spec=_SPEC)
-    controller.ready()
-    old = controller.process.children()["konnectivity-server"]
+    old = plain.process.children()["konnectivity-server"]
     os.kill(old, signal.SIGKILL)
     begun = time.monotonic()
 
     def replaced() -> bool:
-        return controller.process.children().get("konnectivity-server", old) != old
+        return plain.process.children().get("konnectivity-server", old) != old
 
-    controller.wait_for(replaced, within=20, what="a new konnectivity-server")
+    plain.wait_for(replaced, within=20, what="a new konnectivity-server")
     assert time.monotonic() - begun > 3
 
 
 def test_disabled_components_do_not_run(start: Start) -> None:
     """What is disabled is not started; nor is the API server told of a konnectivity that is not there."""
-    controller = start(spec=_SPEC, disable=f"{HOSTED},konnectivity-server,kube-scheduler,kube-controller-manager")
+    controller = start(spec=PLAIN, disable=f"{HOSTED},konnectivity-server,kube-scheduler,kube-controller-manager")
     controller.ready()
     assert set(controller.process.children()) == {"kine", "kube-apiserver"}
     flags = controller.flags("kube-apiserver")
@@ -161,7 +155,7 @@ def test_disabled_components_do_not_run(start: Start) -> None:
 def test_sqlite_where_the_configuration_says(start: Start) -> None:
     """An own data source: an absolute path, owned by the user of the API server."""
     source = "sqlite:///var/lib/k0s/tenant/state.db?_journal=WAL&_busy_timeout=30000"
-    controller = start(spec=_SPEC | {"storage": {"type": "kine", "kine": {"dataSource": source}}})
+    controller = start(spec=PLAIN | {"storage": {"type": "kine", "kine": {"dataSource": source}}})
     controller.ready()
     assert controller.data("tenant/state.db").stat().st_uid == 952
     assert f"--endpoint={source}" in arguments(controller.process.children()["kine"])

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from e2e.contract.conftest import Start
-from e2e.contract.k0s import Controller
+from e2e.contract.k0s import Controller, Subject
 from e2e.contract.machine import Machine
 from e2e.contract.material import key_pem, new_key, pair, public_pem
 from hosted_cp.hosting.scripts import CERTS_INIT
@@ -28,6 +28,14 @@ _KINDS = (
     "deployments,daemonsets,services,configmaps,serviceaccounts,roles,rolebindings,clusterroles,clusterrolebindings,"
     "apiservices,customresourcedefinitions"
 )
+#: What others rely on of each add-on.
+_ADD_ONS = {
+    "coredns": "deployment/coredns service/kube-dns configmap/coredns",
+    "kubeproxy": "daemonset/kube-proxy configmap/kube-proxy serviceaccount/kube-proxy",
+    "metricserver": "deployment/metrics-server service/metrics-server",
+    "kuberouter": "daemonset/kube-router configmap/kube-router-cfg",
+    "calico": "daemonset/calico-node configmap/calico-config",
+}
 #: Seconds to look for a deletion once everything has been applied: the applier looks again every few seconds.
 _LOOK_FOR = 12.0
 
@@ -39,8 +47,15 @@ _LOOK_FOR = 12.0
         pytest.param("calico", {"coredns", "kubeproxy", "metricserver", "calico"}, marks=pytest.mark.sweep),
     ],
 )
-def test_add_ons_outlive_a_restart_without_a_data_directory(provider: str, stacks: set[str], start: Start) -> None:
-    """The same objects, by UID, are there before and after; the operator's init script has laid the placeholders."""
+def test_add_ons_outlive_a_restart_without_a_data_directory(
+    provider: str, stacks: set[str], start: Start, subject: Subject
+) -> None:
+    """Each is deployed as a stack of its name, and by UID they are the same before and after the restart.
+
+    The operator's init script has laid the placeholders.
+    """
+    if subject.stand_in and provider == "calico":
+        pytest.skip("the stand-in does not deploy Calico")
     spec = {"storage": {"type": "kine", "kine": {"dataSource": _STORE}}, "network": {"provider": provider}}
     disabled = ",".join(disabled_components(k0s_config={"spec": spec}))
     pending = pending_manifests(k0s_config={"spec": spec})
@@ -50,7 +65,7 @@ def test_add_ons_outlive_a_restart_without_a_data_directory(provider: str, stack
     _initialise(machine, pending)
     first = start(spec=spec, disable=disabled, on=machine)
     first.ready()
-    first.wait_for(lambda: stacks <= {stack for stack, _ in _objects(first)}, within=90, what="the add-ons")
+    first.wait_for(lambda: all(_deployed(first, stack) for stack in stacks), within=90, what="the add-ons")
     _await_written(first, pending)
     before = _settled(first)
     assert stacks <= {stack for stack, _ in before}
@@ -66,32 +81,35 @@ def test_add_ons_outlive_a_restart_without_a_data_directory(provider: str, stack
         assert missing == set(), "deleted, or made anew"
 
 
-def test_an_unreadable_manifest_stops_its_stack_and_deletes_nothing(start: Start) -> None:
+def test_an_unreadable_manifest_stops_its_stack_and_deletes_nothing(plain: Controller) -> None:
     """What the placeholders rely on: a stack is read as a whole, and an error leaves the tenant as it is."""
-    spec = {"storage": {"type": "kine"}, "network": {"provider": "custom"}}
-    controller = start(spec=spec)
-    controller.ready()
-    folder = controller.data("manifests/mine")
+    folder = plain.data("manifests/unreadable")
     folder.mkdir(parents=True)
     manifest = _config_map("kept")
     (folder / "a.yaml").write_text(manifest)
 
     def uid() -> str:
-        return str(controller.get("configmap", "kept")["metadata"]["uid"])
+        return str(plain.get("configmap", "kept")["metadata"]["uid"])
 
-    controller.wait_for(uid, within=20, what="the stack")
+    plain.wait_for(uid, within=20, what="the stack")
     made = uid()
     # An empty stack of that name would be the end of the object; a second file that fits changes nothing of that.
     (folder / "b.yaml").write_text(_config_map("other"))
     _put(folder / "a.yaml", PENDING)
-    _await_applier(controller)
+    _await_applier(plain)
     end = time.monotonic() + _LOOK_FOR
     while time.monotonic() < end:
         assert uid() == made
         time.sleep(0.5)
     _put(folder / "a.yaml", manifest)
-    controller.wait_for(lambda: controller.get("configmap", "other"), within=40, what="the stack, when it can be read")
+    plain.wait_for(lambda: plain.get("configmap", "other"), within=40, what="the stack, when it can be read")
     assert uid() == made
+
+
+def _deployed(controller: Controller, stack: str) -> bool:
+    """Whether everything of an add-on is there, as a stack of its name."""
+    found = [controller.get("-n", "kube-system", each) for each in _ADD_ONS[stack].split()]
+    return all(each["metadata"]["labels"][_STACK] == stack for each in found)
 
 
 def _authorities() -> dict[str, bytes]:
