@@ -14,7 +14,7 @@ import pytest
 
 from e2e.lab import client
 from e2e.lab.network import LabError
-from e2e.tests.room import Room, hello_says, node_ready, run_hello
+from e2e.tests.room import Room, hello_says, node_ready, run_hello, runs
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
@@ -61,8 +61,10 @@ class Prober:
             thread.join(20)
 
 
-def test_three_controllers_one_killed(room: Room) -> None:
-    room.create("three", replicas=3)
+@pytest.mark.parametrize("which", ["newer", pytest.param("older", marks=pytest.mark.sweep)])
+def test_three_controllers_one_killed(room: Room, which: str) -> None:
+    k0s = room.stage.older if which == "older" else room.stage.k0s
+    room.create("three", replicas=3, **runs(k0s))
     tenant = room.available("three")
     room.rolled_out("three", replicas=3)
     pods = [each["metadata"]["name"] for each in room.items("pods")]
@@ -70,7 +72,7 @@ def test_three_controllers_one_killed(room: Room) -> None:
     assert room.get("pdb/kmc-three")["status"]["desiredHealthy"] >= 1
 
     edge = room.edge("three")
-    room.join(edge, room.token("three", "worker"))
+    room.join(edge, room.token("three", "worker"), k0s=k0s)
     node_ready(tenant, "three")
     run_hello(tenant)
     _logs_through_all(tenant_says=lambda: hello_says(tenant, seconds=0))
