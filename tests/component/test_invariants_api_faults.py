@@ -211,12 +211,13 @@ def assert_waited(between: Proxy) -> None:
         assert not waited or min(waited) > RETRY_AFTER * 0.95, (asked, min(waited))
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize(
     "fault",
     [
         Fault(status=500, times=None),
-        pytest.param(Fault(status=429, retry_after=RETRY_AFTER, times=None), marks=pytest.mark.sweep),
-        pytest.param(Fault(reset="before", times=None), marks=pytest.mark.sweep),
+        Fault(status=429, retry_after=RETRY_AFTER, times=None),
+        Fault(reset="before", times=None),
     ],
     ids=["500", "429", "reset"],
 )
