@@ -148,7 +148,7 @@ def boot(folder: Path, user_data: bytes, *, openrc: bool = True, served: dict[st
         "--mount-proc",
     ]
     done = subprocess.run(
-        [*namespaces, "sh", "-c", _BOOT, "boot", str(folder)], env=environment, capture_output=True, timeout=120
+        [*namespaces, "sh", "-c", _BOOT, "boot", str(folder)], env=environment, capture_output=True, timeout=280
     )
     assert done.returncode == 0, done.stderr.decode()[-4000:]
     return Booted(srv=folder / "srv")

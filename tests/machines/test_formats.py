@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hosted_cp.machines.checks import problems
@@ -56,6 +56,9 @@ WORKERS = st.builds(
     instance_data=st.booleans(),
 )
 
+#: A worker has many strings in it, so fewer workers do; drawing them takes long on a busy machine.
+FEWER = settings(max_examples=settings().max_examples // 3, suppress_health_check=[HealthCheck.too_slow])
+
 
 def render_(worker: Worker) -> UserData:
     return render(worker, resolved())
@@ -76,7 +79,7 @@ def content(entry: dict[str, str]) -> bytes:
 # --- cloud-config ----------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=40, deadline=None)
+@FEWER
 @given(WORKERS)
 def test_cloud_config_says_what_the_worker_says(worker: Worker) -> None:
     document = cloud(worker)
@@ -91,7 +94,7 @@ def test_cloud_config_says_what_the_worker_says(worker: Worker) -> None:
     assert commands[-1] == f"mkdir -p /run/cluster-api && touch {SENTINEL}"
 
 
-@settings(max_examples=40, deadline=None)
+@FEWER
 @given(WORKERS)
 def test_cloud_init_takes_nothing_for_a_template(worker: Worker) -> None:
     text = render_(worker).value.decode()
@@ -136,7 +139,7 @@ def _parts(value: bytes) -> list[tuple[str, str | None, bytes]]:
     return found
 
 
-@settings(max_examples=40, deadline=None)
+@FEWER
 @given(st.binary(max_size=80) | TEXTS.map(str.encode))
 def test_custom_data_is_a_part_of_its_own(custom: bytes) -> None:
     ours, theirs = _parts(render_(worker(custom=custom)).value)
@@ -169,7 +172,7 @@ def test_custom_data_decides_how_it_is_merged() -> None:
 # --- Ignition --------------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=40, deadline=None)
+@FEWER
 @given(WORKERS)
 def test_ignition_says_what_the_worker_says(worker: Worker) -> None:
     given = replace(worker, format=Format.IGNITION, ignition=FCOS, instance_data=False)
@@ -201,7 +204,7 @@ def test_the_unit_does_not_run_on_a_worker() -> None:
 _FILE = re.compile(r"\[IO\.File\]::WriteAllBytes\((.*), \[Convert\]::FromBase64String\('([A-Za-z0-9+/=]*)'\)\)")
 
 
-@settings(max_examples=40, deadline=None)
+@FEWER
 @given(WORKERS, st.booleans())
 def test_powershell_says_what_the_worker_says(worker: Worker, xml: bool) -> None:
     kind = Format.POWERSHELL_XML if xml else Format.POWERSHELL
@@ -217,7 +220,7 @@ def test_powershell_says_what_the_worker_says(worker: Worker, xml: bool) -> None
     assert files == [(each.path, each.content) for each in written(given, resolved())]
 
 
-@settings(max_examples=40, deadline=None)
+@FEWER
 @given(WORKERS)
 def test_the_windows_script_holds_commands_as_data(worker: Worker) -> None:
     given = replace(worker, platform=Platform.WINDOWS)

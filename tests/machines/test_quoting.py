@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 import yaml
-from hypothesis import example, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from hosted_cp.machines.quoting import powershell, shell, systemd, yaml_block, yaml_scalar
@@ -41,7 +41,7 @@ def test_a_shell_reads_back_what_was_quoted(program: str) -> None:
     assert done.stdout.decode().split("\0")[:-1] == [*PAYLOADS, "end"]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=settings().max_examples // 3, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(TEXTS, min_size=20, max_size=40))
 def test_any_text_passes_the_shell(texts: list[str]) -> None:
     assert _words("sh", texts) == [*texts, "end"]
