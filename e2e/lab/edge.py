@@ -102,6 +102,8 @@ class Edge:
             file.write(token_file.read_text())
         extra = (
             f"--hostname-override={self.name} --node-ip={self.address} --kubelet-cgroups= --oom-score-adj=0"
+            # As on the management cluster's node: a machine whose disk is nearly full is no reason to evict test pods.
+            " --eviction-hard=memory.available<100Mi,nodefs.available<1%,imagefs.available<1%"
             f" --cgroup-root=/{machine.make_cgroup_root(self.cgroup)}"
         )
         with state.locked(self.lab_folder, wait=True):
