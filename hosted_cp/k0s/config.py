@@ -479,7 +479,7 @@ class ConfigRecipe:
         if self.password_file:
             given = data_source or _at(self.config, "spec", "storage", "kine").get("dataSource") or ""
             data_source, text = split_password(given, file=self.password_file)
-            password[PASSWORD_FILE] = text.encode()
+            password[PASSWORD_FILE] = (text or "# no password was in the data source\n").encode()
         return {
             CONFIG_FILE: _text(self._with_data_source(data_source)).encode(),
             PROBE_FILE: _authentication_text().encode(),

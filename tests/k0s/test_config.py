@@ -359,6 +359,13 @@ def test_the_password_of_a_postgresql_goes_by_a_file(where: str) -> None:
     assert set(recipe.printed()) == {"recipe", *data}
 
 
+def test_the_file_is_there_without_a_password_too_because_it_is_mounted() -> None:
+    inline = hosted(storage="kine", data_source="postgres://u@db/k")
+    data = ConfigRecipe(config=hosted_config(None, inline), password_file="/etc/k0s/pgpass").fulfil(inputs())
+    assert data[PASSWORD_FILE].startswith(b"#")
+    assert b"passfile" not in data["k0s.yaml"]
+
+
 @pytest.mark.parametrize("secrets", [{}, {"dsn": {}}, {"dsn": {"K0SMOTRON_KINE_DATASOURCE_URL": b""}}])
 def test_a_missing_address_is_named(secrets: Any) -> None:
     recipe = ConfigRecipe(config=hosted_config(None, hosted(storage="kine")), dsn_secret="dsn")
