@@ -41,7 +41,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         chosen = [pytest.param(f"binary:{path}", id=Path(path).name) for path in given.split(os.pathsep)]
     else:
         module = metafunc.module.__name__.rpartition(".")[2]
-        marks = () if module in ("test_facts", "test_config") else (pytest.mark.sweep,)
+        marks = () if module in ("test_facts", "test_config", "test_installation") else (pytest.mark.sweep,)
         chosen = [pytest.param("stand-in:1.36"), pytest.param("stand-in:1.35", marks=marks)]
     metafunc.parametrize("subject", chosen, indirect=True, scope="session")
 

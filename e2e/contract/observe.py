@@ -10,6 +10,7 @@ from pathlib import Path
 import yaml
 
 from e2e.contract.conftest import controller_on_machine
+from e2e.contract.installation import installation
 from e2e.contract.k0s import Subject
 from e2e.contract.observations import OBSERVATIONS, SPEC, complete
 from k0s_images.golang import components
@@ -23,13 +24,17 @@ def observe(binary: Path) -> Path:
     folder = Path(__file__).parent / "facts" / subject.version
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="observe-") as place, ExitStack() as stack:
+        _keep(folder / "installation.yaml", installation(subject, Path(place)))
         controller = controller_on_machine(stack, subject, Path(place), spec=SPEC)
         print(f"ready after {controller.ready():.1f} s")
         controller.wait_for(lambda: complete(controller), within=30, what="the stacks")
         for name, look in OBSERVATIONS.items():
-            text = yaml.safe_dump(look(controller), sort_keys=True, width=120)
-            (folder / f"{name}.yaml").write_text(text)
+            _keep(folder / f"{name}.yaml", look(controller))
     return folder
+
+
+def _keep(file: Path, facts: object) -> None:
+    file.write_text(yaml.safe_dump(facts, sort_keys=True, width=120))
 
 
 if __name__ == "__main__":

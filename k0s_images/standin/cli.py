@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from k0s_images.standin import config as configuration
-from k0s_images.standin import documents, kubeconfig, layout, log, pki, status, sysinfo, tokens, versions
+from k0s_images.standin import documents, kubeconfig, layout, log, pki, service, status, sysinfo, tokens, versions
 from k0s_images.standin.certificates import published_ca
 from k0s_images.standin.config import ClusterConfig, join_host_port
 from k0s_images.standin.errors import Fatal
@@ -160,6 +160,37 @@ def _worker(words: Sequence[str], release: Release) -> int:
         cri_socket=given["cri-socket"], cloud_provider=given["enable-cloud-provider"], levels=given["logging"],
         argv=("k0s", "worker", *words),
     ))  # fmt: skip
+
+
+def _install(words: Sequence[str], release: Release) -> int:
+    role, rest = _verb(words, "install", ("worker",))
+    known = [f for f in (*_COMMON, *_PLACE, *_WORKER) if f.name not in release.unknown_install_flags]
+    own = (
+        Flag("env", "array", short="e", help="environment of the service: NAME=value or NAME"),
+        Flag("force", "bool", help="replace a service that is there"),
+        Flag("start", "bool", help="start the service as well"),
+    )
+    given = parse(rest, (*known, *own), usage=f"k0s install {role} [flags]")
+    log.set_debug(given["debug"])
+    if given.arguments:
+        raise Fatal(f'unknown command "{given.arguments[0]}" for "k0s install {role}"')
+    service.install(
+        role, service.arguments(given.values, given.given - {f.name for f in own}),
+        environment=service.variables(given["env"], os.environ), force=given["force"], start_now=given["start"],
+    )  # fmt: skip
+    return 0
+
+
+def _start(words: Sequence[str], _release: Release) -> int:
+    parse(words, _COMMON, usage="k0s start [flags]")
+    service.start()
+    return 0
+
+
+def _stop(words: Sequence[str], _release: Release) -> int:
+    parse(words, _COMMON, usage="k0s stop [flags]")
+    service.stop()
+    return 0
 
 
 def _admin(places: Layout) -> Api:
@@ -323,9 +354,9 @@ def _verb(words: Sequence[str], command: str, known: Sequence[str]) -> tuple[str
 
 
 _COMMANDS: dict[str, Callable[[Sequence[str], Release], int]] = {
-    "config": _config, "controller": _controller, "kubeconfig": _kubeconfig, "kubectl": _kubectl, "kc": _kubectl,
-    "server": _controller, "status": _status, "sysinfo": _sysinfo, "token": _token, "version": _version,
-    "worker": _worker,
+    "config": _config, "controller": _controller, "install": _install, "kubeconfig": _kubeconfig, "kubectl": _kubectl,
+    "kc": _kubectl, "server": _controller, "start": _start, "status": _status, "stop": _stop, "sysinfo": _sysinfo,
+    "token": _token, "version": _version, "worker": _worker,
 }  # fmt: skip
 
 

@@ -36,13 +36,14 @@ def _pairs(value: str) -> dict[str, str]:
 
 
 _KINDS: dict[str, Callable[[str], Any]] = {
-    "string": str, "bool": _boolean, "int": int, "strings": _words, "map": _pairs, "duration": seconds,
+    "string": str, "bool": _boolean, "int": int, "strings": _words, "array": lambda value: [value], "map": _pairs,
+    "duration": seconds,
 }  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Flag:
-    """One flag: `strings` and `map` may be repeated and then add up."""
+    """One flag: `strings`, `array` (which is not split at commas) and `map` may be repeated and then add up."""
 
     name: str
     kind: str = "string"
@@ -53,7 +54,7 @@ class Flag:
     @property
     def initial(self) -> Any:
         """The value when it is not given."""
-        empty: dict[str, Any] = {"bool": False, "strings": [], "map": {}, "string": ""}
+        empty: dict[str, Any] = {"bool": False, "strings": [], "array": [], "map": {}, "string": ""}
         return empty.get(self.kind) if self.default is None else self.default
 
 
@@ -101,8 +102,8 @@ def parse(words: Sequence[str], flags: Sequence[Flag], *, usage: str) -> Parsed:
             parsed = _KINDS[flag.kind](value)
         except ValueError as fault:
             raise Fatal(f'invalid argument "{value}" for "{name}" flag: {fault}') from None
-        if flag.kind in ("strings", "map") and flag.name in given:
-            parsed = values[flag.name] + parsed if flag.kind == "strings" else {**values[flag.name], **parsed}
+        if flag.kind in ("strings", "array", "map") and flag.name in given:
+            parsed = {**values[flag.name], **parsed} if flag.kind == "map" else values[flag.name] + parsed
         values[flag.name] = parsed
         given.add(flag.name)
     return Parsed(values=values, given=frozenset(given), arguments=arguments)

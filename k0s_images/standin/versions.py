@@ -34,6 +34,8 @@ class Release:
     unknown_fields: frozenset[str]
     #: Flags of `k0s controller` that came later.
     unknown_flags: frozenset[str]
+    #: Flags of `k0s worker` that `k0s install worker` did not know yet.
+    unknown_install_flags: frozenset[str]
     #: Arguments of components that came later: component -> names.
     unknown_arguments: Mapping[str, frozenset[str]]
     #: The server certificate names the API Service with its cluster domain. Earlier versions got those names wrong.
@@ -73,6 +75,7 @@ _V136 = Release(
     ignored_components=frozenset({"worker-config"}),
     unknown_fields=frozenset(),
     unknown_flags=frozenset(),
+    unknown_install_flags=frozenset(),
     unknown_arguments={},
     service_domain_names=True,
     profiles_say_family=True,
@@ -112,6 +115,7 @@ _V135 = Release(
         *(f"network.{name}.patches" for name in _PATCHABLE),
     }),
     unknown_flags=frozenset({"api-server-stop-timeout"}),
+    unknown_install_flags=frozenset({"ignore-pre-flight-checks"}),
     unknown_arguments={
         "kube-apiserver": frozenset({"shutdown-watch-termination-grace-period"}),
         "konnectivity-server": frozenset({"graceful-shutdown-timeout"}),
