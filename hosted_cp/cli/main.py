@@ -109,6 +109,58 @@ def render(file: BinaryIO, k0s_image: str | None, etcd_image: str | None) -> Non
     sys.exit(1 if problems else 0)
 
 
+@main.command(context_settings=_CONTEXT)
+@click.option(
+    "--address",
+    metavar="HOST:PORT",
+    default="127.0.0.1:9443",
+    show_default=True,
+    help="Where the API server's questions are answered, over HTTPS.",
+)
+@click.option(
+    "--metrics-address", metavar="HOST:PORT", default="", help="Where /metrics answers. Without it there are none."
+)
+@click.option(
+    "--kubeconfig",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="As for `run`; only certificates are kept there.",
+)
+@click.option("--namespace", default="", help="Where the Secrets with the certificates are; the pod's by default.")
+@click.option(
+    "--service",
+    metavar="NAME",
+    default="hosted-cp-webhook",
+    show_default=True,
+    help="Name of the Service that leads here, for the certificate.",
+)
+@click.option(
+    "--host", "hosts", multiple=True, help="A further name or address that the certificate is for (repeatable)."
+)
+@click.option(
+    "--cert-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Use this certificate instead of making one, and again when it changes.",
+)
+@click.option("--key-file", type=click.Path(dir_okay=False, path_type=Path), help="Its private key.")
+@click.option(
+    "--drain",
+    metavar="SECONDS",
+    type=click.FloatRange(0, 300),
+    default=5.0,
+    show_default=True,
+    help="When asked to end: for how long new questions are still answered.",
+)
+@click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.option(
+    "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True
+)
+def webhook(**options: object) -> None:
+    """Convert between versions and check objects, for the API server."""
+    from hosted_cp.cli.webhook import run_webhook
+
+    sys.exit(run_webhook(options))
+
+
 @main.command()
 def crds() -> None:
     """Print the CustomResourceDefinitions."""

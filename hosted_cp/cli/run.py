@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import os
-import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from hosted_cp.cli import logs
 from hosted_cp.cli.render import catalogue
 from hosted_cp.controllers import clusters, join_tokens
 from hosted_cp.controllers.clusters import Clusters
@@ -58,7 +57,7 @@ def settings_of(options: Mapping[str, Any], *, in_cluster: bool) -> Settings:
 
 def run_operator(options: Mapping[str, Any]) -> int:
     """Run until SIGTERM or SIGINT. Returns the exit code; what went wrong is logged in one line."""
-    _log(options["log_format"], options["log_level"])
+    logs.configure(options["log_format"], options["log_level"])
     try:
         asyncio.run(_run(options))
     except credentials.CredentialsError as error:
@@ -90,30 +89,3 @@ async def _run(options: Mapping[str, Any]) -> None:
         ),
     )
     await operator.run()
-
-
-class _Json(logging.Formatter):
-    """One JSON object a line."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        entry = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": record.getMessage(),
-        }
-        if record.exc_info:
-            entry["trace"] = self.formatException(record.exc_info)
-        return json.dumps(entry)
-
-
-def formatter(form: str) -> logging.Formatter:
-    """How a line of the log looks: "json" or "text"."""
-    return _Json() if form == "json" else logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
-
-
-def _log(form: str, level: str) -> None:
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(formatter(form))
-    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    logging.getLogger("kopf").setLevel(logging.WARNING)

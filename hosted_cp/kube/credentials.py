@@ -51,7 +51,7 @@ def certificate_credentials(
 ) -> Credentials:
     """A client certificate held in memory; all PEM. Only the given CA is trusted (and not the system's 130)."""
     context = ssl.create_default_context(cadata=ca.decode())
-    with _unnamed_file(certificate + b"\n" + key) as path:
+    with unnamed_file(certificate + b"\n" + key) as path:
         context.load_cert_chain(path)
     return Credentials(server=server, context=context, server_name=server_name)
 
@@ -142,7 +142,7 @@ def _load_kubeconfig(path: Path, chosen: str | None) -> Credentials:
 
 
 @contextmanager
-def _unnamed_file(content: bytes) -> Iterator[str]:
+def unnamed_file(content: bytes) -> Iterator[str]:
     """A path to read `content` from, which `ssl` insists on, without a private key ever being on a disk."""
     if hasattr(os, "memfd_create"):
         descriptor = os.memfd_create("credentials", os.MFD_CLOEXEC)

@@ -23,7 +23,7 @@ import yaml
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from hosted_cp.cli.run import formatter
+from hosted_cp.cli.logs import formatter
 
 #: So many characters in a row are a leak.
 PIECE = 16
