@@ -16,6 +16,9 @@ from dataclasses import dataclass
 #: pytest's exit code when it has run and tests have failed.
 _TESTS_FAILED = 1
 
+#: Files of tests side by side: most of the time they wait for real processes. Each worker has servers of its own.
+_SIDE_BY_SIDE = ("-n", "3", "--dist", "loadfile")
+
 _PYTEST = (sys.executable, "-m", "pytest", "--durations=5", "--durations-min=5")
 
 
@@ -43,15 +46,15 @@ STAGES = {
         cheap=True,
     ),
     "unit": Stage(
-        commands=((*_PYTEST, "tests", "-m", "not component and not e2e and not sweep"),),
-        usually="2 min",
+        commands=((*_PYTEST, "-n", "2", "tests", "-m", "not component and not e2e and not sweep"),),
+        usually="1 min",
         cheap=True,
     ),
     "build": Stage(commands=((sys.executable, "-m", "e2e.prepare"),), usually="5 s; the first time 25 min", cheap=True),
     "component": Stage(
         commands=(
             (sys.executable, "-m", "e2e.prepare", "servers"),
-            (*_PYTEST, "tests", "-m", "component and not sweep"),
+            (*_PYTEST, *_SIDE_BY_SIDE, "tests", "-m", "component and not sweep"),
         ),
         usually="7 min",
         once_more=True,
