@@ -45,6 +45,7 @@ from hosted_cp.planning.actions import (
     Object,
     PatchMetadata,
     Plan,
+    PublishEndpoint,
     Ref,
     Replace,
     Target,
@@ -195,6 +196,8 @@ class Executor:
                         await self._patch_metadata(run, client, action)
                     case Delete():
                         await self._delete(run, client, action)
+                    case PublishEndpoint():
+                        await self._publish(run, client, action)
         except TimeoutError:
             raise _Failed(f"{_words(action)}: not done within {action.deadline:g} s") from None
         except MaterialError as fault:
@@ -392,6 +395,18 @@ class Executor:
         if seen is not None and seen.deleting and not seen.finalizers and action.finalizers is not None:
             self._caches.forget(ref, uid=seen.uid, by=run.by)  # that was the last thing that held it
 
+    async def _publish(self, run: _Run, client: ApiClient, action: PublishEndpoint) -> None:
+        resource, ref = resource_for(action.ref), action.ref
+        try:
+            answer = await client.merge_patch(
+                resource, ref.namespace, ref.name, action.patch(), manager=METADATA_MANAGER, deadline=action.deadline
+            )
+        except (errors.Conflict, errors.NotFound):
+            await self._look_again(run, client, action)
+            raise _Stale(f"{ref} has changed, or is gone") from None
+        run.writes += 1
+        self._feed(run, action, answer)
+
     async def _delete(self, run: _Run, client: ApiClient, action: Delete) -> None:
         resource, ref = resource_for(action.ref), action.ref
         uid = action.uid
@@ -582,6 +597,9 @@ def _encoded(data: Mapping[str, bytes]) -> dict[str, str]:
 
 def _words(action: Action) -> str:
     """An action in a sentence for people."""
-    verb = {Create: "creating", Apply: "changing", Replace: "renewing", PatchMetadata: "labelling", Delete: "deleting"}
+    verb = {
+        Create: "creating", Apply: "changing", Replace: "renewing", PatchMetadata: "labelling", Delete: "deleting",
+        PublishEndpoint: "publishing the endpoint in",
+    }  # fmt: skip
     where = " in the tenant" if action.target is Target.TENANT else ""
     return f"{verb[type(action)]} {action.ref}{where}"

@@ -36,7 +36,7 @@ def problems(
     """
     shared = checks.problems(_without_version(spec), name=cluster, old=old, old_storage=old_storage)
     named = (replace(each, field=f"Cluster {cluster}") if each.field == "metadata.name" else each for each in shared)
-    return (*version_problems(spec.version, support=support), *named, *_endpoint(spec))
+    return (*version_problems(spec.version, support=support), *named, *endpoint_problems(spec))
 
 
 def template_problems(spec: ControlPlaneTemplateSpec, *, support: Support | None = None) -> tuple[Problem, ...]:
@@ -64,7 +64,8 @@ def version_problems(version: str | None, *, support: Support | None = None) -> 
         yield problem
 
 
-def _endpoint(spec: K0smotronControlPlaneSpec) -> Iterator[Problem]:
+def endpoint_problems(spec: K0smotronControlPlaneSpec) -> Iterator[Problem]:
+    """Whether an endpoint that is given could be one."""
     endpoint = spec.control_plane_endpoint
     if endpoint is not None and not checks.is_host(endpoint.host):
         yield Problem(

@@ -96,7 +96,9 @@ def _view(body: Mapping[str, Any], settings: Settings) -> TenantView:
         labels=_mapping(metadata.get("labels")),
         annotations=_mapping(metadata.get("annotations")),
     )
-    return TenantView(now=_NOW, owner=owner, spec=parsed.spec, problems=parsed.problems, settings=settings)
+    return TenantView(
+        now=_NOW, owner=owner, name=owner.ref.name, spec=parsed.spec, problems=parsed.problems, settings=settings
+    )
 
 
 def _printed(wanted: Wanted) -> dict[str, Any]:

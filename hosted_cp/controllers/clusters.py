@@ -178,6 +178,7 @@ class Clusters:
         return TenantView(
             now=self._now(),
             owner=owner,
+            name=name,
             spec=parsed.spec,
             problems=parsed.problems,
             settings=self._settings,

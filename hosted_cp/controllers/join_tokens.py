@@ -87,6 +87,7 @@ class JoinTokens:
             decisions, authority = t.former, authorities.seen(t, "ca")
             access = access_of(seen, seen.spec)
         view = TokenView(
+            initialized=seen is not None and seen.initialized,
             now=self._now(),
             owner=owner,
             spec=parsed.spec,

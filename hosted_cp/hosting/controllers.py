@@ -14,7 +14,7 @@ from typing import Any
 
 from hosted_cp.api.problems import Problem
 from hosted_cp.hosting import authorities, config, etcd, scripts
-from hosted_cp.hosting.names import COMPONENT, selector
+from hosted_cp.hosting.names import COMPONENT, RELEASE, selector
 from hosted_cp.hosting.tenant import API_PORT, KONNECTIVITY_PORT, Tenant, once
 from hosted_cp.hosting.wanted import Wanted
 from hosted_cp.k0s.command import PENDING, controller_argv, pending_manifests
@@ -85,6 +85,8 @@ def data_volume(t: Tenant) -> str:
 def stateful_set(t: Tenant) -> dict[str, Any]:
     metadata = t.metadata(t.names.control_plane, part="control-plane")
     metadata["labels"] = {**metadata["labels"], "cluster.x-k8s.io/control-plane": "true"}
+    if t.decisions.versionText:
+        metadata["annotations"] = {**metadata.get("annotations", {}), RELEASE: t.decisions.version}
     spec: dict[str, Any] = {
         "replicas": t.replicas,
         "podManagementPolicy": "Parallel",

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
-from hosted_cp.hosting.names import FINALIZER
 from hosted_cp.hosting.pods import Cause
 from hosted_cp.hosting.view import TenantView
 from hosted_cp.planning.actions import Action, Delete, Event, PatchMetadata, Plan
@@ -25,7 +24,7 @@ _PATIENCE = timedelta(seconds=30)
 def plan(view: TenantView, blocked: Cause | None) -> Plan:
     """Delete what is ours, then let go. `blocked`: another operator looks after the tenant; its end is not ours."""
     owner = view.owner
-    if FINALIZER not in owner.finalizers or blocked is not None:
+    if view.finalizer not in owner.finalizers or blocked is not None:
         return Plan()
     owned = view.owned
     events = _kept_volumes(view)
@@ -40,7 +39,7 @@ def plan(view: TenantView, blocked: Cause | None) -> Plan:
         Delete(ref=child.ref, uid=child.uid) for child in owned if not child.deleting and child not in waits
     ]
     if not owned:
-        remaining = tuple(each for each in owner.finalizers if each != FINALIZER)
+        remaining = tuple(each for each in owner.finalizers if each != view.finalizer)
         actions.append(
             PatchMetadata(ref=owner.ref, uid=owner.uid, resource_version=owner.resource_version, finalizers=remaining)
         )
@@ -73,13 +72,13 @@ def _of_etcd(child: Observed) -> bool:
 
 def _said(view: TenantView) -> bool:
     """Whether the status says already that the tenant is being deleted."""
-    conditions = view.owner.get("status", "conditions", default=[])
+    conditions = view.said.get("conditions") or []
     return any(each.get("type") == "Deleting" and each.get("status") == "True" for each in conditions)
 
 
 def _status(view: TenantView, owned: Sequence[Observed]) -> dict[str, Any]:
     owner = view.owner
-    status = dict(owner.get("status", default={}))
+    status = dict(view.said)
     old = status.get("conditions") or []
     message = f"{len(owned)} objects are being deleted" if owned else "everything is deleted"
     if view.failure:

@@ -28,7 +28,7 @@ def serving(t: Tenant) -> bool:
 
 def initialized(t: Tenant) -> bool:
     """Whether the tenant has ever answered us, as our status remembers."""
-    return bool(t.view.owner.get("status", "initialized", default=False))
+    return t.view.initialized
 
 
 def reachable(t: Tenant) -> bool:

@@ -34,6 +34,35 @@ def take_over(view: TenantView) -> Cause | None:
     )
 
 
+#: The kind of Cluster API of which k0smotron made hidden Clusters.
+_CONTROL_PLANE = ("controlplane.cluster.x-k8s.io", "K0smotronControlPlane")
+
+
+def left_behind(view: TenantView) -> bool:
+    """Whether the owner is what k0smotron made for a control plane of Cluster API: nothing of a user's, and not ours.
+
+    We plan such a control plane directly. Who would care for what was made in between as well would do all twice.
+    """
+    owners = view.owner.owner_references
+    return any((str(o.get("apiVersion")).partition("/")[0], o.get("kind")) == _CONTROL_PLANE for o in owners)
+
+
+def name_taken(view: TenantView) -> Cause | None:
+    """An object of another kind asks for a tenant of this name. Whoever has something of it already goes on."""
+    rival = view.rival
+    if rival is None:
+        return None
+    theirs = any(child.controller_uid == rival.uid for child in view.children.values())
+    if not theirs and (view.owned or not view.gives_way):
+        return None
+    return Cause(
+        reason="NameTaken",
+        message=f"{rival.ref.kind} {rival.ref.name} has the control plane that is called {view.name} in namespace"
+        f" {rival.ref.namespace}, and two would have the same objects. Delete the one that is not wanted, or create it"
+        " under another name",
+    )
+
+
 def former_life(t: Tenant) -> Cause | None:
     """Data volumes of another tenant of this name, or of this one without its keys."""
     if t.former.version:

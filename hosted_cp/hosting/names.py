@@ -17,7 +17,7 @@ LONGEST_NAME = 43
 
 #: On every object and volume that belongs to a tenant: the UID of the tenant's object.
 TENANT_UID = "hosted-cp.io/tenant-uid"
-#: The tenant's decisions, on its config Secret: JSON (see `hosted_cp.hosting.decisions`).
+#: The tenant's decisions, on its config Secret: JSON (see `hosted_cp.hosting.tenant`).
 DECISIONS = "hosted-cp.io/decisions"
 #: Put by the user on a data volume of a former life whose CAs he has brought back.
 ADOPT = "hosted-cp.io/adopt"
@@ -26,6 +26,9 @@ FINALIZER = "k0smotron.io/finalizer"
 #: What k0smotron leaves on StatefulSets it looks after, and its field manager.
 K0SMOTRON_HASH = "k0smotron.io/statefulset-hash"
 K0SMOTRON_MANAGER = "k0smotron-operator"
+
+#: On the StatefulSet of the controllers, where the words of a version are remembered: the version of its template.
+RELEASE = "hosted-cp.io/release"
 
 COMPONENT = "app.kubernetes.io/component"
 

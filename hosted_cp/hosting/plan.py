@@ -26,7 +26,6 @@ from hosted_cp.hosting import (
 )
 from hosted_cp.hosting import status as reporting
 from hosted_cp.hosting.children import everything_wanted
-from hosted_cp.hosting.names import FINALIZER
 from hosted_cp.hosting.refusals import spec_problems
 from hosted_cp.hosting.tenant import Tenant, tenant
 from hosted_cp.hosting.view import TenantView
@@ -39,16 +38,28 @@ _PRUNED = ("Service", "PodDisruptionBudget", "NetworkPolicy")
 
 def plan(view: TenantView) -> Plan:
     """What to do for a tenant, and what to say about it."""
+    t = readable(view)
+    return of_tenant(t) if isinstance(t, Tenant) else t
+
+
+def readable(view: TenantView) -> Tenant | Plan:
+    """The tenant that the view is of; or all there is to do, where its spec cannot be read or does not count."""
+    if lives.left_behind(view):
+        return Plan()
     blocked = lives.take_over(view)
     if view.owner.deleting:
         return deletion.plan(view, blocked)
+    blocked = blocked or lives.name_taken(view)
     if blocked is not None:
         return reporting.refused(view, blocked)
     if view.spec is None or view.problems:
         said = reporting.refused(view, None)
         return replace(said, actions=tuple(upkeep.renewals(view)), retry_after=upkeep.wake(view))
+    return tenant(view, view.spec)
 
-    t = tenant(view, view.spec)
+
+def of_tenant(t: Tenant) -> Plan:
+    """The same, of a tenant whose spec can be read."""
     problems = spec_problems(t)
     held = bool(problems) or unsupported.blocking(t.spec)
     wanted = [] if held else everything_wanted(t)
@@ -61,10 +72,10 @@ def plan(view: TenantView) -> Plan:
     in_the_way = lives.former_life(t) or lives.conflicts(t, [*wanted, *later])
     actions: list[Action]
     if in_the_way is None and not problems and not held:
-        actions = _finalizer(view) + _settle(t, patched) + _prune(t, patched)
+        actions = _finalizer(t.view) + _settle(t, patched) + _prune(t, patched)
         wake = _wake(t, acting=bool(actions))
     else:
-        actions, wake = [*upkeep.renewals(view)], upkeep.wake(view)
+        actions, wake = [*upkeep.renewals(t.view)], upkeep.wake(t.view)
     made = Plan(
         actions=tuple(actions),
         probes=endpoint.probes(t),
@@ -88,14 +99,14 @@ def _later(t: Tenant, wanted: Sequence[Wanted]) -> list[Wanted]:
 
 def _finalizer(view: TenantView) -> list[Action]:
     owner = view.owner
-    if FINALIZER in owner.finalizers:
+    if view.finalizer in owner.finalizers:
         return []
     return [
         PatchMetadata(
             ref=owner.ref,
             uid=owner.uid,
             resource_version=owner.resource_version,
-            finalizers=(*owner.finalizers, FINALIZER),
+            finalizers=(*owner.finalizers, view.finalizer),
         )
     ]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hosted_cp.api import checks
 from hosted_cp.api.cluster import Network
 from hosted_cp.api.problems import Problem
@@ -37,5 +39,6 @@ def spec_problems(t: Tenant) -> list[Problem]:
         *controllers.problems(t),
         *privileges.problems(t),
     ]
-    unique = {str(problem): problem for problem in found}
+    named = (replace(each, field=t.view.named_by) if each.field == "metadata.name" else each for each in found)
+    unique = {str(problem): problem for problem in named}
     return list(unique.values())

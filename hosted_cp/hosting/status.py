@@ -30,8 +30,8 @@ class Report(TypedDict):
 def refused(view: TenantView, blocked: Cause | None) -> Plan:
     """Nothing is planned: another operator's tenant, or a spec that cannot be read. What runs goes on running."""
     cause = blocked or of_problems("SpecInvalid", view.problems)
-    status = dict(view.owner.get("status", default={}))
-    running = bool(status.get("initialized")) and blocked is None
+    status = dict(view.said)
+    running = view.initialized and blocked is None
     previous = {c.get("type"): c for c in status.get("conditions") or []}
     wanted = [
         Condition(type=c["type"], status=c["status"], reason=c["reason"], message=c.get("message", ""))
@@ -54,7 +54,7 @@ def _plan_of(view: TenantView, status: dict[str, Any], wanted: Sequence[Conditio
 
 
 def _finish(view: TenantView, status: dict[str, Any], wanted: Sequence[Condition], *, starting: bool = False) -> Report:
-    old = view.owner.get("status", "conditions", default=[])
+    old = view.said.get("conditions") or []
     merged = merge(wanted=wanted, old=old, generation=view.owner.generation, now=view.now)
     status["conditions"] = merged
     status["observedGeneration"] = view.owner.generation

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from hosted_cp.api.cluster import ClusterSpec
 from hosted_cp.api.problems import Problem
-from hosted_cp.hosting.names import DECISIONS, TENANT_UID, Names, object_labels
+from hosted_cp.hosting.names import DECISIONS, RELEASE, TENANT_UID, Names, object_labels
 from hosted_cp.hosting.view import TenantView
 from hosted_cp.k0s import versions
 from hosted_cp.planning.observed import Observed
@@ -31,6 +31,10 @@ KONNECTIVITY_PORT = 8132
 
 #: Annotations that must not travel from the user's object to ours.
 _PRIVATE_ANNOTATIONS = ("kubectl.kubernetes.io/", "hosted-cp.io/", "k0smotron.io/")
+#: What Cluster API says by labels and annotations, in whatever subdomain, is about the object that they are on. Only
+#: which cluster an object belongs to is true of its children, too.
+_CLUSTER_API = "cluster.x-k8s.io"
+_OF_CHILDREN_TOO = "cluster.x-k8s.io/cluster-name"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +54,11 @@ class Decisions:
     serviceCIDR: str = ""
     clusterDomain: str = ""
     keyAlgorithm: str = ""
+    #: The words in which `version` was asked for, where they are remembered (`TenantView.version_text`).
+    versionText: str = ""
+    #: While controllers are on their way to `version`: what they come from, and its words.
+    versionBefore: str = ""
+    versionTextBefore: str = ""
 
     @property
     def exposed(self) -> bool:
@@ -57,7 +66,8 @@ class Decisions:
         return bool(self.address and self.apiPort and self.konnectivityPort)
 
     def annotation(self) -> str:
-        return json.dumps(self.printed(), sort_keys=True, separators=(",", ":"))
+        kept = {key: value for key, value in self.printed().items() if value or key not in _ONLY_IF_KNOWN}
+        return json.dumps(kept, sort_keys=True, separators=(",", ":"))
 
     def printed(self) -> dict[str, Any]:
         """All of them by name, also those that are not known yet."""
@@ -82,6 +92,10 @@ class Decisions:
         except versions.VersionError:
             return Decisions()
         return Decisions(**values)
+
+
+#: What stands in the annotation only of tenants that have it.
+_ONLY_IF_KNOWN = frozenset({"versionText", "versionBefore", "versionTextBefore"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +123,7 @@ class Tenant:
 
     @cached_property
     def name(self) -> str:
-        return self.view.owner.ref.name
+        return self.view.name
 
     @property
     def namespace(self) -> str:
@@ -153,7 +167,12 @@ class Tenant:
         """Name, namespace, labels, annotations and owner of one of the tenant's objects."""
         extra = self.spec.kubeconfig_secret_metadata
         owner = self.view.owner
-        users = {k: v for k, v in owner.annotations.items() if not k.startswith(_PRIVATE_ANNOTATIONS)}
+        users = {
+            key: value
+            for key, value in owner.annotations.items()
+            if not key.startswith(_PRIVATE_ANNOTATIONS) and not _is_cluster_apis(key)
+        }
+        labels = {k: v for k, v in owner.labels.items() if k == _OF_CHILDREN_TOO or not _is_cluster_apis(k)}
         made: dict[str, Any] = {
             "name": name,
             "namespace": self.namespace,
@@ -162,7 +181,7 @@ class Tenant:
                 uid=self.uid,
                 component=component,
                 part=part,
-                users=owner.labels,
+                users=labels,
                 extra=extra.labels if extra else {},
             ),
             "ownerReferences": [
@@ -187,6 +206,11 @@ class Tenant:
         return {TENANT_UID: self.uid}
 
 
+def _is_cluster_apis(key: str) -> bool:
+    domain = key.partition("/")[0]
+    return domain == _CLUSTER_API or domain.endswith(f".{_CLUSTER_API}")
+
+
 def once(derive: Callable[[Tenant], T]) -> Callable[[Tenant], T]:
     """For a function of a tenant that several modules ask, or that is costly: one answer per tenant (`Tenant.once`).
 
@@ -203,15 +227,13 @@ def once(derive: Callable[[Tenant], T]) -> Callable[[Tenant], T]:
 
 def tenant(view: TenantView, spec: ClusterSpec) -> Tenant:
     """Take the decisions: what the user asks for, else what was decided before, else what the world offers."""
-    names = Names(view.owner.ref.name)
-    former = _former(view, names)
+    names = Names(view.name)
+    former = decided(view)
     refused: list[Problem] = []
     drifted: list[Problem] = []
 
     version = _version(view, spec, former, refused)
-    wished = asked = (
-        f"{spec.service.type}|{spec.external_address or ''}|{spec.service.api_port}|{spec.service.konnectivity_port}"
-    )
+    wished = asked = asked_of(spec)
     address, api_port, konnectivity_port = _exposure(view, spec, names)
     if former.exposed and former.asked == asked:
         drifted += _drift(spec, former, address, api_port)
@@ -232,11 +254,12 @@ def tenant(view: TenantView, spec: ClusterSpec) -> Tenant:
         konnectivityPort=konnectivity_port,
         storage=storage,
         etcdMembers=members if storage == "etcd" else 0,
-        etcdPrefix=former.etcdPrefix or (view.owner.ref.name if storage == "etcd" else ""),
+        etcdPrefix=former.etcdPrefix or (view.name if storage == "etcd" else ""),
         podCIDR=former.podCIDR or spec.network.pod_cidr,
         serviceCIDR=former.serviceCIDR or spec.network.service_cidr,
         clusterDomain=former.clusterDomain or spec.network.cluster_domain,
         keyAlgorithm=former.keyAlgorithm or spec.key_algorithm,
+        **_words(view, spec, former, version),
     )
     return Tenant(
         view=view, spec=spec, decisions=decisions, former=former, asked=wished, refused=tuple(refused),
@@ -244,17 +267,24 @@ def tenant(view: TenantView, spec: ClusterSpec) -> Tenant:
     )  # fmt: skip
 
 
-def _former(view: TenantView, names: Names) -> Decisions:
+def asked_of(spec: ClusterSpec) -> str:
+    """What a spec asks of the address, in the form of `Decisions.asked`."""
+    service = spec.service
+    return f"{service.type}|{spec.external_address or ''}|{service.api_port}|{service.konnectivity_port}"
+
+
+def decided(view: TenantView) -> Decisions:
     """What was decided before, from the config Secret.
 
     If that was lost while the tenant lives on, the copy in the status counts; without one, at least the version that
     runs: a tenant must not take another because somebody spoilt an annotation.
     """
+    names = Names(view.name)
     config, live = view.own("Secret", names.config), view.own("StatefulSet", names.control_plane)
     kept = Decisions.read(config.annotations.get(DECISIONS, "")) if config else Decisions()
     if kept.version or (config is None and live is None):
         return kept
-    mirrored = Decisions.of(view.owner.get("status", "decisions"))
+    mirrored = Decisions.of(view.said.get("decisions"))
     if mirrored.version or live is None:
         return mirrored
     for container in live.get("spec", "template", "spec", "containers", default=[]):
@@ -277,14 +307,38 @@ def _version(view: TenantView, spec: ClusterSpec, former: Decisions, refused: li
     return wanted
 
 
+def _words(view: TenantView, spec: ClusterSpec, former: Decisions, version: str) -> dict[str, str]:
+    """What is remembered of the words of versions, as fields of `Decisions`."""
+    if not view.version_text:
+        return {}
+    refused = spec.version is not None and str(versions.parse(spec.version)) != version
+    text = former.versionText if refused and former.versionText else view.version_text
+    before, text_before = former.versionBefore, former.versionTextBefore
+    if former.version and former.version != version:
+        before, text_before = former.version, former.versionText
+    elif before and _arrived(view, version):
+        before = text_before = ""
+    return {"versionText": text, "versionBefore": before, "versionTextBefore": text_before}
+
+
+def _arrived(view: TenantView, version: str) -> bool:
+    """Whether all controllers run this version."""
+    live = view.own("StatefulSet", Names(view.name).control_plane)
+    if live is None or live.annotations.get(RELEASE) != version:
+        return False
+    status: Mapping[str, Any] = live.get("status", default={})
+    counted = int(status.get("observedGeneration") or 0) >= live.generation
+    return counted and int(status.get("updatedReplicas") or 0) >= int(status.get("replicas") or 0)
+
+
 def _never_served(view: TenantView) -> bool:
     """Whether no controller has answered yet, so that a version can be corrected that was never to be had.
 
     The store holds nothing of a user's then. An operator that cannot ask tenants never knows.
     """
-    live = view.own("StatefulSet", Names(view.owner.ref.name).control_plane)
+    live = view.own("StatefulSet", Names(view.name).control_plane)
     ready = live is not None and int(live.get("status", "readyReplicas", default=0) or 0) > 0
-    return view.settings.reaches_tenants and not ready and not view.owner.get("status", "initialized", default=False)
+    return view.settings.reaches_tenants and not ready and not view.initialized
 
 
 def _exposure(view: TenantView, spec: ClusterSpec, names: Names) -> tuple[str, int, int]:

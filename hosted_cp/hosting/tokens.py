@@ -42,6 +42,8 @@ class TokenView:
     problems: tuple[Problem, ...] = ()
     #: The tenant that the request names.
     cluster: Observed | None = None
+    #: Whether it has ever answered.
+    initialized: bool = False
     #: What was decided for that tenant (from its config Secret), and the Secret with its CA.
     decisions: Decisions = field(default_factory=Decisions)
     authority: Observed | None = None
@@ -183,8 +185,7 @@ def _cut_off(view: TokenView) -> Cause | None:
 def _unanswered(view: TokenView) -> Cause | None:
     """The tenant has not answered yet: it is new, or another one than a token was made for."""
     assert view.spec is not None
-    answered = view.cluster is not None and view.cluster.get("status", "initialized", default=False)
-    return None if answered else _not_ready(view.spec.cluster_name)
+    return None if view.cluster is not None and view.initialized else _not_ready(view.spec.cluster_name)
 
 
 def _not_ready(name: str) -> Cause:
@@ -265,7 +266,7 @@ def _end(view: TokenView) -> Plan:
     pointless = (
         view.cluster is None
         or view.cluster.deleting
-        or not view.cluster.get("status", "initialized", default=False)  # it never had a token
+        or not view.initialized  # it never had a token
         or (expires is not None and expires + timedelta(minutes=1) < view.now)
         or owner.annotations.get(FORCE) == "true"
     )

@@ -39,7 +39,7 @@ def wake(view: TenantView) -> float | None:
 
 def _renewable(view: TenantView) -> Iterator[tuple[Observed, LeafRecipe | KubeconfigRecipe, datetime]]:
     """Each Secret of ours that can be made anew from what is known of it, how, and when."""
-    names = Names(view.owner.ref.name)
+    names = Names(view.name)
     for name in (*map(names.secret, _LEAVES), names.kubeconfig):
         seen = view.own("Secret", name)
         if seen is None or seen.secret is None:
@@ -85,7 +85,7 @@ def _kubeconfig(view: TenantView, facts: SecretFacts) -> tuple[KubeconfigRecipe,
         return None
     try:
         recipe = KubeconfigRecipe(
-            cluster=view.owner.ref.name,
+            cluster=view.name,
             server=kubeconfig.server,
             signer=signer.ref.name,
             user=kubeconfig.client.subject,

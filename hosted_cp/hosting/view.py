@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 from hosted_cp.api.cluster import ClusterSpec
 from hosted_cp.api.problems import Problem
+from hosted_cp.hosting.names import FINALIZER
 from hosted_cp.hosting.settings import Settings
 from hosted_cp.planning.actions import Finding
 from hosted_cp.planning.observed import Observed
@@ -24,11 +26,28 @@ class NodeAddress:
 
 @dataclass(frozen=True, kw_only=True)
 class TenantView:
-    """What is known of one tenant. Mappings are keyed by (kind, name); all objects are of the tenant's namespace."""
+    """What is known of one tenant. Mappings are keyed by (kind, name); all objects are of the tenant's namespace.
+
+    Tenants are asked for by a `Cluster` or by a `K0smotronControlPlane`. What differs between the two is data here:
+    nothing that plans a tenant asks for the kind of its owner.
+    """
 
     now: datetime
     #: The user's object that asks for the tenant.
     owner: Observed
+    #: The tenant's name, from which the names of all its objects derive; and what gave it, in a user's words.
+    name: str
+    named_by: str = "metadata.name"
+    #: The finalizer that holds the owner until the tenant is gone.
+    finalizer: str = FINALIZER
+    #: What the owner's status said last, in the words of `Cluster`; None: as the owner has it.
+    reported: Mapping[str, Any] | None = None
+    #: The words in which the version was asked for, if they have to be remembered beside what they mean.
+    version_text: str = ""
+    #: Another kind's object of this namespace that asks for a tenant of the same name.
+    rival: Observed | None = None
+    #: Whether this owner is the one that steps back, as long as neither of the two has anything.
+    gives_way: bool = True
     #: Its spec, or None where it cannot be read at all (then `problems` says why).
     spec: ClusterSpec | None
     problems: tuple[Problem, ...] = ()
@@ -49,6 +68,17 @@ class TenantView:
     failure: str = ""
     #: Whether the administrator allows hostPath and the like in the tenant's namespace.
     privileged: bool = False
+
+    @property
+    def said(self) -> Mapping[str, Any]:
+        """The owner's status as it was last written, in the words of `Cluster`."""
+        found: Mapping[str, Any] = self.owner.get("status", default={}) if self.reported is None else self.reported
+        return found
+
+    @property
+    def initialized(self) -> bool:
+        """Whether the tenant has ever answered us, as the status remembers."""
+        return bool(self.said.get("initialized"))
 
     def child(self, kind: str, name: str) -> Observed | None:
         return self.children.get((kind, name))

@@ -96,6 +96,14 @@ CLUSTER = Resource(group="k0smotron.io", version="v1beta2", kind="Cluster", plur
 JOIN_TOKEN_REQUEST = Resource(
     group="k0smotron.io", version="v1beta2", kind="JoinTokenRequest", plural="jointokenrequests"
 )
+CONTROL_PLANE = Resource(
+    group="controlplane.cluster.x-k8s.io",
+    version="v1beta2",
+    kind="K0smotronControlPlane",
+    plural="k0smotroncontrolplanes",
+)
+#: The Cluster of Cluster API's core, which has no more to do with ours than its name.
+CORE_CLUSTER = Resource(group="cluster.x-k8s.io", version="v1beta2", kind="Cluster", plural="clusters")
 
 _TABLE = {(each.api_version, each.kind): each for each in globals().values() if isinstance(each, Resource)}
 

@@ -154,7 +154,32 @@ class Delete:
     deadline: float = 20.0
 
 
-Action: TypeAlias = Create | Apply | Replace | PatchMetadata | Delete
+@dataclass(frozen=True, kw_only=True)
+class PublishEndpoint:
+    """Write `spec.controlPlaneEndpoint` of a user's object that has none, and nothing else of it.
+
+    The only place where we write into a spec of a user's. By Cluster API's contract for control planes this field is
+    the provider's to fill in, once: core copies it to the Cluster, and never looks again. The precondition is the seen
+    resourceVersion, so what somebody else has written meanwhile stays.
+    """
+
+    ref: Ref
+    uid: str
+    resource_version: str
+    host: str
+    port: int
+    target: Target = Target.MANAGEMENT
+    deadline: float = 20.0
+
+    def patch(self) -> Object:
+        """The merge patch (RFC 7386)."""
+        return {
+            "metadata": {"uid": self.uid, "resourceVersion": self.resource_version},
+            "spec": {"controlPlaneEndpoint": {"host": self.host, "port": self.port}},
+        }
+
+
+Action: TypeAlias = Create | Apply | Replace | PatchMetadata | Delete | PublishEndpoint
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -161,6 +161,7 @@ def a_tenant(
     view = TenantView(
         now=NOW,
         owner=owner,
+        name="demo",
         spec=parsed,
         settings=settings or Settings(catalogue=CATALOGUE),
         children={(each.ref.kind, each.ref.name): each for each in children},

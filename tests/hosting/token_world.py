@@ -35,10 +35,11 @@ def token_view(world: World, *, failure: str = "") -> TokenView:
     """What `hosted_cp.controllers.join_tokens` would hand to the planner."""
     owner = world.observed(world.server.objects[REQUEST])
     parsed = parse_join_token_request(owner.body)
-    cluster, decisions, authority = None, Decisions(), None
+    cluster, decisions, authority, initialized = None, Decisions(), None, False
     if owner.get("spec", "clusterName") == world.name and world.owner_ref in world.server.objects:
         cluster = world.observed(world.server.objects[world.owner_ref])
         seen = world.view()
+        initialized = seen.initialized
         if seen.spec is not None:
             t = tenant(seen, seen.spec)
             decisions, authority = t.former, authorities.seen(t, "ca")
@@ -49,6 +50,7 @@ def token_view(world: World, *, failure: str = "") -> TokenView:
         spec=parsed.spec,
         problems=parsed.problems,
         cluster=cluster,
+        initialized=initialized,
         decisions=decisions,
         authority=authority,
         secret=world.observed(secret) if secret is not None else None,

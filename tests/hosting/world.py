@@ -17,11 +17,12 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from hosted_cp.api.cluster import parse_cluster
+from hosted_cp.api.cluster import ClusterSpec, parse_cluster
+from hosted_cp.api.problems import Problem
 from hosted_cp.controllers.clusters import watched
 from hosted_cp.executor import METADATA_MANAGER, _annotated, _is_ours, _with_foreign_metadata, merge_difference
 from hosted_cp.hosting.names import Names, children_of
@@ -42,6 +43,7 @@ from hosted_cp.planning.actions import (
     PatchMetadata,
     Plan,
     Probe,
+    PublishEndpoint,
     Ref,
     Replace,
     Target,
@@ -253,6 +255,10 @@ class World:
         """What `hosted_cp.controllers.clusters` would hand to the planner."""
         owner = self.observed(self.server.objects[self.owner_ref])
         parsed = parse_cluster(owner.body)
+        return self.seen_by(owner, parsed.spec, parsed.problems)
+
+    def seen_by(self, owner: Observed, spec: ClusterSpec | None, problems: tuple[Problem, ...]) -> TenantView:
+        """What is there to be seen of the tenant of an owner with this spec."""
         names = set(children_of(self.name))
         children: dict[tuple[str, str], Observed] = {}
         secrets: dict[str, Observed] = {}
@@ -268,15 +274,15 @@ class World:
                     secrets[ref.name] = seen
                 if (ref.kind, ref.name) in names or seen.controller_uid == owner.uid:
                     children[ref.kind, ref.name] = seen
-        spec = parsed.spec
         kine = spec.storage.kine if spec and spec.storage else None
         named = {reference.name for reference in (spec.certificate_refs or ())} if spec else set()
         named |= {kine.data_source_secret_name} if kine else set()
         return TenantView(
             now=self.now,
             owner=owner,
+            name=self.name,
             spec=spec,
-            problems=parsed.problems,
+            problems=problems,
             settings=self.settings,
             children=children,
             pods=tuple(pods),
@@ -289,8 +295,14 @@ class World:
             privileged=self.privileged,
         )
 
-    def plan(self) -> Plan:
-        return plan(self.view())
+    def plan(self, *, failure: str | None = None) -> Plan:
+        """The plan for what is there to be seen now; `failure`: after this has gone wrong."""
+        view = self.view()
+        return self.planned(view if failure is None else replace(view, failure=failure))
+
+    def planned(self, view: TenantView) -> Plan:
+        """What the planner of the owner's kind makes of a view."""
+        return plan(view)
 
     # --- carrying out --------------------------------------------------------------------------------------------
 
@@ -354,6 +366,8 @@ class World:
                 if action.finalizers is not None:
                     metadata["finalizers"] = list(action.finalizers)
                 server.merge_patch(action.ref, {"metadata": metadata}, manager=METADATA_MANAGER)
+            case PublishEndpoint():
+                server.merge_patch(action.ref, dict(action.patch()), manager=METADATA_MANAGER)
             case Delete():
                 try:
                     server.delete(action.ref, uid=action.uid)
@@ -438,14 +452,14 @@ class World:
             if self.owner_ref not in self.server.objects:
                 return number
             view = self.view()
-            made = plan(view)
+            made = self.planned(view)
             before = (self.writes, len(self.tenant.objects))
             result = self.carry_out(made.actions, about=view.owner)
             if result == "replan":
                 continue
             if result != "done":
                 self.failure = result
-                told = plan(replace(self.view(), failure=result)) if self.owner_ref in self.server.objects else Plan()
+                told = self.plan(failure=result) if self.owner_ref in self.server.objects else Plan()
                 self.write_status(told.status)
                 return number
             self.failure = ""
@@ -480,7 +494,7 @@ class World:
                 at = self.now
                 self.findings[key] = Finding(probe=probe, ok=not fault, message=fault or "it answers", at=at)
 
-    def settle(self, *, steps: int = 40) -> World:
+    def settle(self, *, steps: int = 40) -> Self:
         """Operator and cluster in turns, until neither has anything to do."""
         for _ in range(steps):
             findings = dict(self.findings)
