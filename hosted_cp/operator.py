@@ -19,7 +19,7 @@ import sys
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import ModuleType
 from typing import Any
 
@@ -195,7 +195,9 @@ class Operator:
             self.synced.set()
             log.info("caches are filled: %s", {r.plural: len(s) for r, s in caches.stores.items()})
             if self._options.with_kopf:
-                background.start("kopf", _kopf(self._credentials, executor_loops, self._options, self._on_signals))
+                # It cannot wait for a kind to come; our own watches can.
+                there = tuple(each for each in executor_loops if each.controller.resource not in caches.missing)
+                background.start("kopf", _kopf(self._credentials, there, self._options, self._on_signals))
             else:
                 self._on_signals()
             if lease is not None:
@@ -291,7 +293,7 @@ def _merged(kinds: Iterable[Kind]) -> list[Watched]:
             if known != each:
                 if (known.labels, known.fields) != (each.labels, each.fields):
                     raise ValueError(f"two controllers want different parts of {each.resource.plural}")
-                merged[each.resource] = each if known.metadata_only else known
+                merged[each.resource] = _both(known, each)
     return list(merged.values())
 
 
@@ -362,6 +364,16 @@ async def _kopf(
             stop.set()
             with suppress(asyncio.CancelledError, TimeoutError):
                 async with asyncio.timeout(5):
+def _both(one: Watched, other: Watched) -> Watched:
+    """As much of a kind as two controllers want together."""
+    if one.metadata_only or other.metadata_only:
+        more = other if one.metadata_only else one
+    else:
+        keep = {part: one.keep[part] | other.keep[part] for part in one.keep.keys() & other.keep.keys()}
+        more = replace(one, keep=keep)
+    return replace(more, optional=one.optional and other.optional)
+
+
                     await running
 
 

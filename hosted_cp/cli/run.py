@@ -12,13 +12,14 @@ from typing import Any
 
 from hosted_cp.cli import logs
 from hosted_cp.cli.render import catalogue
-from hosted_cp.controllers import clusters, join_tokens
+from hosted_cp.controllers import join_tokens, tenants
 from hosted_cp.controllers.clusters import Clusters
+from hosted_cp.controllers.control_planes import ControlPlanes
 from hosted_cp.controllers.join_tokens import JoinTokens
 from hosted_cp.hosting.settings import Settings
 from hosted_cp.kube import credentials
 from hosted_cp.kube.errors import ApiError
-from hosted_cp.kube.resources import CLUSTER, JOIN_TOKEN_REQUEST
+from hosted_cp.kube.resources import CLUSTER, CONTROL_PLANE, JOIN_TOKEN_REQUEST
 from hosted_cp.operator import Kind, Operator, Options, PartEnded, Parts
 
 log = logging.getLogger(__name__)
@@ -30,14 +31,21 @@ def kinds(settings: Settings, *, cluster_wide: bool = True) -> tuple[Kind, ...]:
     def build_clusters(parts: Parts) -> Clusters:
         return Clusters(parts.caches, settings, now=parts.sources.now, findings=parts.prober.findings)
 
-    def build_join_tokens(parts: Parts) -> JoinTokens:
-        tenants = Clusters(parts.caches, settings, now=parts.sources.now)
-        return JoinTokens(parts.caches, settings, tenants, now=parts.sources.now)
+    def build_control_planes(parts: Parts) -> ControlPlanes:
+        return ControlPlanes(parts.caches, settings, now=parts.sources.now, findings=parts.prober.findings)
 
-    of_tenants = tuple(clusters.watched(cluster_wide=cluster_wide))
+    def build_join_tokens(parts: Parts) -> JoinTokens:
+        now = parts.sources.now
+        of_clusters = Clusters(parts.caches, settings, now=now)
+        of_control_planes = ControlPlanes(parts.caches, settings, now=now)
+        return JoinTokens(parts.caches, settings, of_clusters, of_control_planes, now=now)
+
+    of_tenants = tuple(tenants.watched(cluster_wide=cluster_wide))
+    with_core = (*of_tenants, tenants.CORE_CLUSTERS)
     return (
         Kind(resource=CLUSTER, watched=of_tenants, build=build_clusters),
-        Kind(resource=JOIN_TOKEN_REQUEST, watched=(*join_tokens.watched(), *of_tenants), build=build_join_tokens),
+        Kind(resource=CONTROL_PLANE, watched=with_core, build=build_control_planes),
+        Kind(resource=JOIN_TOKEN_REQUEST, watched=(*join_tokens.watched(), *with_core), build=build_join_tokens),
     )
 
 

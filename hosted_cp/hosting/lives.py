@@ -38,12 +38,12 @@ def take_over(view: TenantView) -> Cause | None:
 _CONTROL_PLANE = ("controlplane.cluster.x-k8s.io", "K0smotronControlPlane")
 
 
-def left_behind(view: TenantView) -> bool:
-    """Whether the owner is what k0smotron made for a control plane of Cluster API: nothing of a user's, and not ours.
+def is_left_behind(cluster: Observed) -> bool:
+    """Whether k0smotron made this Cluster for a control plane of Cluster API: it is nothing of a user's, and not ours.
 
     We plan such a control plane directly. Who would care for what was made in between as well would do all twice.
     """
-    owners = view.owner.owner_references
+    owners = cluster.owner_references
     return any((str(o.get("apiVersion")).partition("/")[0], o.get("kind")) == _CONTROL_PLANE for o in owners)
 
 

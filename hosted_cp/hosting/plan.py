@@ -44,7 +44,7 @@ def plan(view: TenantView) -> Plan:
 
 def readable(view: TenantView) -> Tenant | Plan:
     """The tenant that the view is of; or all there is to do, where its spec cannot be read or does not count."""
-    if lives.left_behind(view):
+    if lives.is_left_behind(view.owner):
         return Plan()
     blocked = lives.take_over(view)
     if view.owner.deleting:

@@ -4,6 +4,9 @@ An idle cluster costs one request per kind about every ten minutes, when the ser
 is begun again where it ended; only when the server has forgotten that point (410) is everything listed again. A watch
 that says nothing for 70 seconds, not even a bookmark, is taken for dead.
 
+A kind that is *optional* may be missing, or ours to read only later: then it is as if it had no objects. Its coming is
+told by the definitions of kinds, which are followed like everything else, where they may be.
+
 The caches decide nothing: whoever subscribes is told of every change, and is expected to put a key into a queue.
 """
 
@@ -14,13 +17,13 @@ import logging
 import random
 import time
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 
 from hosted_cp.kube.client import Answer, ApiClient, WatchEvent
-from hosted_cp.kube.errors import ApiError, Gone
+from hosted_cp.kube.errors import ApiError, Forbidden, Gone, NotFound
 from hosted_cp.kube.observing import Glimpse, Unreadable, glimpse, observe
-from hosted_cp.kube.resources import Resource, resource_for
+from hosted_cp.kube.resources import CRD, Resource, resource_for
 from hosted_cp.kube.store import Change, Name, Store
 from hosted_cp.planning.actions import Ref
 from hosted_cp.planning.observed import Observed
@@ -34,6 +37,9 @@ WATCH_LIFE = (480.0, 600.0)
 
 #: Seconds to wait after failures in a row, before jitter.
 _PAUSES = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0)
+
+#: The same for an optional kind that is missing, where nobody tells when it comes.
+_RARELY = 300.0
 
 #: Objects taken in before others get a turn of the event loop (facts of a Secret cost up to a millisecond).
 _TURN = 25
@@ -51,6 +57,8 @@ class Watched:
     #: Selectors as the API writes them. Objects outside are as good as not there.
     labels: str = ""
     fields: str = ""
+    #: Whether the operator runs without it, too.
+    optional: bool = False
 
 
 class Caches:
@@ -70,6 +78,9 @@ class Caches:
         self._watched = {each.resource: each for each in watched}
         self.stores: Mapping[Resource, Store] = {resource: Store(resource) for resource in self._watched}
         self._subscribers: list[Subscriber] = []
+        self._missing: set[Resource] = set()
+        #: By name of a definition: set when there is news of it.
+        self._defined = {each.definition: asyncio.Event() for each in self._watched}
         self._followers = [
             _Follower(self, each, namespace)
             for each in self._watched.values()
@@ -100,6 +111,11 @@ class Caches:
     def lagging(self) -> list[str]:
         """The kinds that have not been listed yet, for `/readyz` and for the log."""
         return [str(follower) for follower in self._followers if not follower.synced.is_set()]
+
+    @property
+    def missing(self) -> frozenset[Resource]:
+        """The optional kinds that the server does not have, or does not let us read."""
+        return frozenset(self._missing)
 
     # -- news ----------------------------------------------------------------------------------------------------
 
@@ -149,6 +165,8 @@ class Caches:
     def tell(self, change: Change | None) -> None:
         """Pass a change on to the subscribers."""
         if change is not None:
+            if change.resource == CRD and change.new is not None and change.new.ref.name in self._defined:
+                self._defined[change.new.ref.name].set()
             for subscriber in self._subscribers:
                 subscriber(change)
 
@@ -158,6 +176,23 @@ class Caches:
     def client(self) -> ApiClient:
         """Where the objects come from."""
         return self._client
+
+    def found(self, resource: Resource) -> None:
+        """An optional kind has been listed."""
+        self._missing.discard(resource)
+
+    async def until_defined(self, resource: Resource, *, again: float) -> None:
+        """Wait for news of the definition of a missing kind; no longer than `again` (seconds) if there is one: what is
+        defined is served a moment later. Where nobody follows definitions, look again now and then."""
+        self._missing.add(resource)
+        news = self._defined[resource.definition]
+        news.clear()
+        limit: float | None = _RARELY
+        if CRD in self.stores:
+            limit = again if self.stores[CRD].get(None, resource.definition) is not None else None
+        with suppress(TimeoutError):
+            async with asyncio.timeout(limit):
+                await news.wait()
 
     def watch_life(self) -> float:
         """Seconds for the next watch."""
@@ -194,11 +229,24 @@ class _Follower:
                 self._version = ""
                 pause = self._pause()
             except ApiError as error:
+                if self._watched.optional and isinstance(error, NotFound | Forbidden):
+                    await self._absent(error)
+                    continue
                 pause = max(self._pause(), error.retry_after or 0.0)
                 level = logging.WARNING if self._failures > 2 else logging.INFO
                 log.log(level, "following %s: %s; again in %.1f s", self, error.public(), pause)
             if pause:
                 await asyncio.sleep(pause)
+
+    async def _absent(self, error: ApiError) -> None:
+        """The kind is missing, or not for us: nothing is there, until its definition comes."""
+        if self._version or not self.synced.is_set():
+            log.info("%s are not followed for now: %s", self, error.public())
+        for change in self._store.emptied(self._namespace):
+            self._caches.tell(change)
+        self._version = ""
+        self.synced.set()
+        await self._caches.until_defined(self._watched.resource, again=self._pause())
 
     def _pause(self) -> float:
         base = _PAUSES[min(self._failures, len(_PAUSES) - 1)]
@@ -229,6 +277,7 @@ class _Follower:
         for change in self._store.listed(self._namespace, present, version):
             self._caches.tell(change)
         self._version = version
+        self._caches.found(watched.resource)
         self.synced.set()
 
     async def _watch(self) -> None:

@@ -25,6 +25,11 @@ class Resource:
         """As objects carry it: "v1", "apps/v1"."""
         return f"{self.group}/{self.version}" if self.group else self.version
 
+    @property
+    def definition(self) -> str:
+        """The name of its CustomResourceDefinition, if it has one."""
+        return f"{self.plural}.{self.group}"
+
     def path(self, namespace: str | None, name: str = "", subresource: str = "") -> str:
         """The URL path of the collection (no name), of one object, or of its subresource.
 

@@ -140,6 +140,13 @@ class Store:
             self._put(name, known, None)
         return [Change(resource=self.resource, old=known, new=None) for _, known in missing]
 
+    def emptied(self, namespace: str) -> list[Change]:
+        """The kind is not served any more: everything (of a namespace) has gone."""
+        gone = [(name, known) for name, known in self._objects.items() if not namespace or name[0] == namespace]
+        for name, known in gone:
+            self._put(name, known, None)
+        return [Change(resource=self.resource, old=known, new=None) for _, known in gone]
+
     def _passed(self, namespace: str) -> int:
         return max(self._told.get("", 0), self._told.get(namespace, 0))
 

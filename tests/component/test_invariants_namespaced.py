@@ -16,7 +16,7 @@ import yaml
 from hosted_cp.kube.resources import CLUSTER, NAMESPACE
 from tests.component.audit import Request
 from tests.component.hosting import DEPLOYED, Object, Stage
-from tests.component.test_invariants_rights import CHECKED, Pair, scene, used
+from tests.component.test_invariants_rights import CHECKED, OPTIONAL, Pair, scene, used
 
 NAMESPACED = DEPLOYED.with_name("operator-namespaced.yaml")
 
@@ -24,7 +24,7 @@ NAMESPACED = DEPLOYED.with_name("operator-namespaced.yaml")
 TENANTS = "tenants"
 
 #: Only for cluster-scoped kinds, which the operator reads without `--namespace`.
-CLUSTER_SCOPED = {"nodes", "storageclasses"}
+CLUSTER_SCOPED = {"nodes", "storageclasses", "customresourcedefinitions"}
 
 
 def documents(kind: str, *, file: Any = NAMESPACED) -> list[Object]:
@@ -37,11 +37,14 @@ def pairs(role: Object) -> set[Pair]:
 
 def test_the_manifest_differs_from_the_cluster_wide_one_in_its_rights_and_its_argument_only() -> None:
     assert documents("ClusterRole") == documents("ClusterRoleBinding") == []
-    [wide] = documents("ClusterRole", file=DEPLOYED)
-    here = {role["metadata"]["namespace"]: role for role in documents("Role")}
-    assert pairs(here[TENANTS]) == {pair for pair in pairs(wide) if pair[0] not in CLUSTER_SCOPED}
+    wide = {role["metadata"]["name"]: role for role in documents("ClusterRole", file=DEPLOYED)}
+    here = {role["metadata"]["name"]: role for role in documents("Role") if role["metadata"]["namespace"] == TENANTS}
+    assert here.keys() == wide.keys()
+    for name, role in here.items():
+        assert pairs(role) == {pair for pair in pairs(wide[name]) if pair[0] not in CLUSTER_SCOPED}
+        assert role["metadata"].get("labels") == wide[name]["metadata"].get("labels")
     [leader] = documents("Role", file=DEPLOYED)
-    assert here == {TENANTS: here[TENANTS], leader["metadata"]["namespace"]: leader}
+    assert [role for role in documents("Role") if role["metadata"]["name"] not in here] == [leader]
     [deployed], [usual] = documents("Deployment"), documents("Deployment", file=DEPLOYED)
     container = deployed["spec"]["template"]["spec"]["containers"][0]
     assert container["args"] == ["run", f"--namespace={TENANTS}"]
@@ -56,12 +59,12 @@ def confined(stage: Stage) -> Iterator[Stage]:
     made: list[Object] = []
     for role in documents("Role"):
         where = role["metadata"]["namespace"].replace(TENANTS, stage.namespace)
-        metadata = {"name": user, "namespace": where}
+        metadata = {"name": f"{user}-{role['metadata']['name']}", "namespace": where}
         binding = {
             "apiVersion": role["apiVersion"],
             "kind": "RoleBinding",
             "metadata": metadata,
-            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": user},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": metadata["name"]},
             "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user}],
         }
         made += [{**role, "metadata": metadata}, binding]
@@ -70,7 +73,7 @@ def confined(stage: Stage) -> Iterator[Stage]:
     yield replace(stage, access=stage.server.access(user), cluster_wide=False)
     for each in made:
         where = each["metadata"]["namespace"]
-        stage.server.kubectl("delete", each["kind"].lower(), user, "-n", where)
+        stage.server.kubectl("delete", each["kind"].lower(), each["metadata"]["name"], "-n", where)
 
 
 async def test_a_role_suffices_and_nothing_is_asked_of_other_namespaces(confined: Stage) -> None:
@@ -85,7 +88,8 @@ async def test_a_role_suffices_and_nothing_is_asked_of_other_namespaces(confined
         requests = confined.audit.requests(since=since, user=confined.access.user)
         assert [str(each) for each in requests if each.code in {401, 403}] == []
         assert [str(each) for each in requests if _elsewhere(each, confined.namespace)] == []
-        allowed = {pair for role in documents("Role") for pair in pairs(role)}
+        required = [role for role in documents("Role") if OPTIONAL not in role["metadata"].get("labels", {})]
+        allowed = {pair for role in required for pair in pairs(role)}
         assert used(requests) <= allowed
         assert allowed - used(requests) - CHECKED == set(), "nobody needs these"
         found = (await confined.admin.get(CLUSTER, next_door, "a")).body

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from hosted_cp.api.cluster import ClusterSpec, parse_cluster
 from hosted_cp.api.problems import Problem
-from hosted_cp.controllers.clusters import watched
+from hosted_cp.controllers.tenants import watched
 from hosted_cp.executor import METADATA_MANAGER, _annotated, _is_ours, _with_foreign_metadata, merge_difference
 from hosted_cp.hosting.names import Names, children_of
 from hosted_cp.hosting.plan import plan
