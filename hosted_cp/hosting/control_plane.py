@@ -23,6 +23,7 @@ from hosted_cp.api.control_plane import K0smotronControlPlaneSpec
 from hosted_cp.api.problems import Problem
 from hosted_cp.hosting import contract_status, plan
 from hosted_cp.hosting.contract_status import PAUSED, Endpoint
+from hosted_cp.hosting.names import TENANT_UID
 from hosted_cp.hosting.tenant import Decisions, Tenant, asked_of, decided
 from hosted_cp.hosting.view import TenantView
 from hosted_cp.k0s import capi_versions, versions
@@ -128,6 +129,7 @@ def as_tenant(view: ControlPlaneView) -> TenantView:
     seen, spec = view.tenant, view.spec
     seen = replace(
         seen,
+        children={key: _with_its_owner(child, seen.owner.uid) for key, child in seen.children.items()},
         named_by=f"Cluster {seen.name}",
         finalizer=FINALIZER,
         reported=contract_status.in_words_of_cluster(seen.owner.get("status", default={})),
@@ -146,6 +148,14 @@ def as_tenant(view: ControlPlaneView) -> TenantView:
         update={"version": str(release), "k0s_config": _with_ranges(spec.k0s_config, view, former)}
     )
     return replace(seen, spec=wanted, version_text=asked.text)
+
+
+def _with_its_owner(child: Observed, uid: str) -> Observed:
+    """A child whose owner reference somebody has stripped is known by its label, so that the reference comes back: by
+    core's rules it has to (a backup that is restored loses them). What has a controller is never taken from it."""
+    if child.controller_uid or child.labels.get(TENANT_UID) != uid:
+        return child
+    return replace(child, controller_uid=uid)
 
 
 def _problems(view: ControlPlaneView, spec: K0smotronControlPlaneSpec) -> Iterator[Problem]:

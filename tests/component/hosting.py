@@ -203,7 +203,7 @@ class Stage:
         operator = Operator(
             credentials_of(access or self.access),
             kinds,
-            options=Options(namespaces=(self.namespace,), **{"workers": 8, "with_kopf": False, **options}),
+            options=Options(**{"namespaces": (self.namespace,), "workers": 8, "with_kopf": False, **options}),
             hooks=hooks,
         )
         running = asyncio.create_task(operator.run())

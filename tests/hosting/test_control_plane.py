@@ -169,6 +169,16 @@ def test_brought_authorities_are_used_and_stay_the_users() -> None:
     assert {body["metadata"]["name"] for body in world.server.every("Secret")} == set(brought)
 
 
+def test_owner_references_that_are_stripped_come_back() -> None:
+    world = living()
+    was = {key: body["metadata"]["ownerReferences"] for key, body in world.owned().items()}
+    for kind, name in was:
+        world.server.edit(ref(world, kind, name), lambda body: body["metadata"].pop("ownerReferences"))
+    world.settle()
+    assert {key: body["metadata"]["ownerReferences"] for key, body in world.owned().items()} == was
+    assert world.available
+
+
 # --- initialized, counters, conditions --------------------------------------------------------------------------------
 
 

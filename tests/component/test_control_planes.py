@@ -1,0 +1,467 @@
+"""`K0smotronControlPlane` against the real core manager: the contract as core reads it, and what it never may see.
+
+The numbers of assertions (B1 … B12) are those of the contract's list: order, pause, Secrets, kubeconfig, initialized,
+endpoint, counters, versions, conditions, external management, rest, and what is stripped comes back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing, suppress
+from functools import partial
+from typing import Any
+
+import orjson
+import pytest
+
+from hosted_cp.hosting.control_plane import BLOCK_MOVE, FINALIZER
+from hosted_cp.kube.client import ApiClient
+from hosted_cp.kube.credentials import certificate_credentials
+from hosted_cp.kube.errors import Conflict, NotFound
+from hosted_cp.kube.resources import (
+    CLUSTER,
+    CONTROL_PLANE,
+    CORE_CLUSTER,
+    JOIN_TOKEN_REQUEST,
+    NAMESPACE,
+    PERSISTENT_VOLUME_CLAIM,
+    POD,
+    SECRET,
+    SERVICE,
+    STATEFUL_SET,
+)
+from tests.component.apiserver import Server
+from tests.component.capi import (
+    LAB_CLUSTER,
+    VERSION,
+    CapiStage,
+    at_rest,
+    fields_of,
+    management,
+    managers,
+)
+from tests.component.hosting import OPERATOR, Object, conditions, minted
+from tests.component.kubelet import NEVER_READY, StandInKubelet
+from tests.component.standin_tenants import StandInTenants
+
+#: Owners of fields that are ours.
+OURS = {"hosted-cp", "hosted-cp-metadata"}
+
+
+@pytest.fixture(scope="module")
+def capi_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with management(tmp_path_factory.mktemp("control-planes")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def capi_kubelet(capi_server: Server) -> Iterator[StandInKubelet]:
+    with StandInKubelet(capi_server) as kubelet:
+        yield kubelet
+
+
+@pytest.fixture(scope="module")
+def capi_tenants(capi_server: Server) -> Iterator[StandInTenants]:
+    with StandInTenants(capi_server) as tenants:
+        yield tenants
+
+
+@pytest.fixture
+async def stages(
+    capi_server: Server, capi_kubelet: StandInKubelet, capi_tenants: StandInTenants
+) -> AsyncIterator[tuple[CapiStage, CapiStage]]:
+    """Two namespaces beside one another."""
+    access = capi_server.access(OPERATOR, "system:serviceaccounts", "system:serviceaccounts:hosted-cp")
+    admin = capi_server.admin
+    credentials = certificate_credentials(
+        server=admin.server, ca=admin.ca, certificate=admin.pair.certificate, key=admin.pair.key
+    )
+    names = [f"capi-{uuid.uuid4().hex[:8]}" for _ in range(2)]
+    async with ApiClient(credentials, agent="component-test") as client:
+        for name in names:
+            await client.create(NAMESPACE, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+        one, two = (
+            CapiStage(
+                server=capi_server, admin=client, kubelet=capi_kubelet, tenants=capi_tenants, namespace=name,
+                access=access,
+            )
+            for name in names
+        )  # fmt: skip
+        yield one, two
+        for name in names:
+            with suppress(NotFound, Conflict):  # a test may have done it
+                await client.delete(NAMESPACE, None, name)
+
+
+@pytest.fixture
+def stage(stages: tuple[CapiStage, CapiStage]) -> CapiStage:
+    return stages[0]
+
+
+# --- the thread -------------------------------------------------------------------------------------------------------
+
+
+async def test_core_learns_of_the_control_plane_and_where_it_is(stage: CapiStage) -> None:
+    async with stage.operating() as operator:
+        since = stage.audit.mark()
+        await stage.create_cluster("a", cluster={"clusterNetwork": {"pods": {"cidrBlocks": ["192.168.0.0/16"]}}})
+        await stage.serving("a")
+        cluster = (await stage.told_core("a"))["a"]
+        body = await stage.seen("a")
+        endpoint = body["spec"]["controlPlaneEndpoint"]
+        assert cluster["spec"]["controlPlaneEndpoint"] == endpoint
+        known = conditions(cluster)
+        assert known["ControlPlaneInitialized"]["status"] == "True"
+        # B9: core could read every condition.
+        found = await stage.until(
+            CORE_CLUSTER, ["a"], lambda b: conditions(b)["ControlPlaneAvailable"]["status"] == "True"
+        )
+        for kind in ("ControlPlaneAvailable", "RollingOut", "ScalingUp", "ScalingDown"):
+            assert conditions(found["a"])[kind]["reason"] != "InvalidConditionReported", kind
+        assert conditions(body)["Paused"]["status"] == "False"
+
+        # B6, B8: nothing of others is written, and of our own object one field.
+        infrastructure = (await stage.admin.get(LAB_CLUSTER, stage.namespace, "a")).body
+        for other in (cluster, infrastructure):
+            assert not managers(other) & OURS
+        [fields] = fields_of(body, "hosted-cp-metadata")
+        assert set(fields.get("f:spec", {})) == {"f:controlPlaneEndpoint"}
+        assert not fields_of(body, "hosted-cp")
+
+        # B7, B8, B10.
+        status = body["status"]
+        assert (status["version"], status["versions"]) == (VERSION, [{"version": VERSION, "replicas": 1}])
+        assert status["externalManagedControlPlane"] is True
+        assert [status[f"{each}eplicas"] for each in ("r", "readyR", "availableR", "upToDateR")] == [1, 1, 1, 1]
+        assert cluster["status"]["controlPlane"]["replicas"] in (0, 1)
+        assert body["metadata"]["annotations"][BLOCK_MOVE] == ""
+
+        # B3, B4.
+        for purpose in ("ca", "proxy", "sa", "etcd", "kubeconfig"):
+            secret = (await stage.admin.get(SECRET, stage.namespace, f"a-{purpose}")).body
+            assert secret["type"] == "cluster.x-k8s.io/secret"
+            assert secret["metadata"]["labels"]["cluster.x-k8s.io/cluster-name"] == "a"
+            [owner] = secret["metadata"]["ownerReferences"]
+            assert (owner["kind"], owner["uid"], owner["controller"]) == (
+                "K0smotronControlPlane", body["metadata"]["uid"], True,
+            )  # fmt: skip
+        await stage.rest(operator)
+        spent = stage.spent(since, without=("watch",))
+        assert stage.created_twice(since) == []
+        assert not [each for each in spent if each.startswith("get ")]
+        refused = [each for each in stage.requests(since) if each.code in (401, 403)]
+        assert [str(each) for each in refused] == []
+
+
+async def test_nothing_happens_before_the_owner_is_there(stage: CapiStage) -> None:
+    """B1: no finalizer, no status, no child, and no request."""
+    async with stage.operating() as operator:
+        since = stage.audit.mark()
+        made = (await stage.admin.create(CONTROL_PLANE, stage.control_plane("a"))).body
+        await stage.rest(operator)
+        assert (await stage.seen("a"))["metadata"]["resourceVersion"] == made["metadata"]["resourceVersion"]
+        assert stage.spent(since, without=("watch",)) == {}
+        await stage.admin.create(CORE_CLUSTER, stage.cluster("a"))
+        await stage.admin.create(LAB_CLUSTER, stage.infrastructure("a"))
+        await stage.serving("a")
+        await stage.told_core("a")
+
+
+@pytest.mark.parametrize("how", ["cluster", "annotation"])
+async def test_a_pause_holds_everything_but_finalizer_and_condition(stage: CapiStage, how: str) -> None:
+    """B2, and what goes on within seconds after it."""
+    paused = {"cluster.x-k8s.io/paused": "true"}
+    async with stage.operating() as operator:
+        await stage.admin.create(CORE_CLUSTER, stage.cluster("a", **({"paused": True} if how == "cluster" else {})))
+        await stage.admin.create(LAB_CLUSTER, stage.infrastructure("a"))
+        body = stage.control_plane("a")
+        if how == "annotation":
+            body["metadata"]["annotations"] = paused
+        made = (await stage.admin.create(CONTROL_PLANE, body)).body
+        if how == "cluster":
+            # Core sets no owner while it is paused: play what it was before.
+            cluster = await stage.core_seen("a")
+            owner = {key: cluster["metadata"][key] for key in ("name", "uid")}
+            reference = {"apiVersion": cluster["apiVersion"], "kind": "Cluster", **owner}
+            await stage.admin.merge_patch(
+                CONTROL_PLANE, stage.namespace, "a-cp", {"metadata": {"ownerReferences": [reference]}}
+            )
+        found = await stage.until(
+            CONTROL_PLANE, ["a-cp"], lambda b: conditions(b).get("Paused", {}).get("status") == "True"
+        )
+        await stage.rest(operator)
+        assert found["a-cp"]["metadata"]["finalizers"] == [FINALIZER]
+        assert list(found["a-cp"]["status"]) == ["conditions"]
+        assert found["a-cp"]["metadata"]["generation"] == made["metadata"]["generation"]
+        assert await stage.admin.list(SECRET, stage.namespace) == []
+        if how == "cluster":
+            await stage.change_cluster("a", paused=None)
+        else:
+            gone = {"metadata": {"annotations": dict.fromkeys(paused)}}
+            await stage.admin.merge_patch(CONTROL_PLANE, stage.namespace, "a-cp", gone)
+        await stage.until(CONTROL_PLANE, ["a-cp"], lambda b: conditions(b)["Paused"]["status"] == "False", seconds=10.0)
+        await stage.serving("a")
+
+
+async def test_initialized_after_the_answer_and_for_ever(stage: CapiStage) -> None:
+    """B5."""
+    stage.tenants.down(stage.namespace, "a")
+    async with stage.operating():
+        await stage.create_cluster("a")
+        await stage.until(CONTROL_PLANE, ["a-cp"], lambda b: b.get("status", {}).get("readyReplicas") == 1)
+        assert (await stage.seen("a"))["status"]["initialization"] == {"controlPlaneInitialized": False}
+        stage.tenants.down(stage.namespace, "a", down=False)
+        await stage.serving("a")
+        await stage.told_core("a")
+        stage.kubelet.script(stage.namespace, "kmc-a-*", NEVER_READY)
+        for pod in await stage.admin.list(POD, stage.namespace):
+            if pod["metadata"]["labels"]["component"] == "cluster":
+                await stage.admin.delete(POD, stage.namespace, pod["metadata"]["name"])
+        found = await stage.until(CONTROL_PLANE, ["a-cp"], lambda b: conditions(b)["Available"]["status"] == "False")
+        assert found["a-cp"]["status"]["initialization"] == {"controlPlaneInitialized": True}
+
+
+async def test_the_scale_subresource_scales(stage: CapiStage) -> None:
+    """B7: by kubectl, with zeros told as zeros."""
+    async with stage.operating():
+        await stage.create_cluster("a", replicas=3)
+        await stage.serving("a")
+        for count in ("5", "2"):
+            stage.server.kubectl(
+                "scale", "k0smotroncontrolplanes.controlplane.cluster.x-k8s.io/a-cp", "-n", stage.namespace,
+                f"--replicas={count}",
+            )  # fmt: skip
+            found = await stage.serving("a")
+            assert found["a-cp"]["status"]["replicas"] == int(count)
+        answer = await stage.admin.get(CONTROL_PLANE, stage.namespace, "a-cp", subresource="scale")
+        assert answer["status"]["selector"]
+        assert answer["status"]["replicas"] == 2
+
+
+async def test_a_version_change_is_told_old_first_and_ends_with_the_same_words(stage: CapiStage) -> None:
+    """B8, as core sees it: the lowest version first, and never a word that the user did not write."""
+    old, new = "v1.35.4+k0s", "v1.36.3+k0s"
+    async with stage.operating() as operator:
+        await stage.create_cluster("a", replicas=2, version=old)
+        await stage.serving("a")
+        told: list[list[str]] = []
+
+        async def follow() -> None:
+            async with aclosing(stage.admin.watch(CONTROL_PLANE, stage.namespace, since="0")) as events:
+                async for event in events:
+                    body = orjson.loads(event.raw)
+                    versions = [each["version"] for each in body.get("status", {}).get("versions", [])]
+                    if versions and (not told or told[-1] != versions):
+                        told.append(versions)
+
+        following = asyncio.create_task(follow())
+        try:
+            await stage.change_control_plane("a", version=new)
+            found = await stage.serving("a")
+            await stage.rest(operator)
+        finally:
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
+        assert told[0] == [old]
+        assert told[-1] == [new]
+        assert [old, new] in told
+        assert all(each in ([old], [old, new], [new]) for each in told)
+        assert found["a-cp"]["spec"]["version"] == found["a-cp"]["status"]["version"] == new
+        cluster = await stage.until(
+            CORE_CLUSTER, ["a"],
+            lambda b: [v["version"] for v in b["status"]["controlPlane"].get("versions", [])] == [new],
+        )  # fmt: skip
+        assert cluster["a"]["metadata"]["name"] == "a"
+
+
+async def test_a_lost_authority_is_reported_and_not_made_again(stage: CapiStage) -> None:
+    """B3: after initialized there is no second CA."""
+    async with stage.operating() as operator:
+        await stage.create_cluster("a")
+        await stage.serving("a")
+        await stage.rest(operator)
+        await stage.admin.delete(SECRET, stage.namespace, "a-ca")
+        await stage.until(
+            CONTROL_PLANE, ["a-cp"], lambda b: conditions(b)["CertificatesAvailable"]["status"] == "False"
+        )
+        await stage.rest(operator)
+        assert await stage.find(SECRET, "a-ca") is None
+
+
+async def test_at_rest_nothing_changes_and_nothing_is_asked(stage: CapiStage) -> None:
+    """B11, for a shorter while than in the end-to-end tests."""
+    async with stage.operating() as operator:
+        await stage.create_cluster("a", replicas=2)
+        await stage.serving("a")
+        await stage.told_core("a")
+        await stage.rest(operator)
+        await stage.quiet(seconds=5)
+        since = stage.audit.mark()
+        before = await stage.versions_of_everything()
+        await asyncio.sleep(20)
+        assert await stage.versions_of_everything() == before
+        assert stage.spent(since) == {}
+
+
+async def test_what_is_stripped_by_hand_comes_back(stage: CapiStage) -> None:
+    """B12: owner references, finalizers and labels, of the control plane and of all that belongs to it."""
+    async with stage.operating() as operator:
+        await stage.create_cluster("a")
+        await stage.serving("a")
+        await stage.told_core("a")
+        await stage.rest(operator)
+        uid = (await stage.seen("a"))["metadata"]["uid"]
+        was = await _metadata(stage, uid)
+        for part in ("ownerReferences", "labels", "finalizers"):
+            hit = [(resource, name) for (resource, name), kept in was.items() if kept[part]]
+            for resource, name in hit:
+                stripped = {"metadata": {part: None}}
+                await stage.admin.merge_patch(resource, stage.namespace, name, stripped, manager="somebody")
+            for resource, name in hit:
+                await stage.until(resource, [name], partial(_has, was[resource, name]))
+        await stage.serving("a")
+
+
+def _has(metadata: Object, body: Object) -> bool:
+    return _kept(body) == metadata
+
+
+async def _metadata(stage: CapiStage, uid: str) -> dict[Any, Object]:
+    found = {}
+    for resource in (SERVICE, SECRET, STATEFUL_SET):
+        for body in await stage.admin.list(resource, stage.namespace):
+            if any(owner["uid"] == uid for owner in body["metadata"].get("ownerReferences", ())):
+                found[resource, body["metadata"]["name"]] = _kept(body)
+    found[CONTROL_PLANE, "a-cp"] = _kept(await stage.seen("a"))
+    return found
+
+
+def _kept(body: Object) -> Object:
+    return {key: body["metadata"].get(key) for key in ("labels", "ownerReferences", "finalizers")}
+
+
+# --- neighbours -------------------------------------------------------------------------------------------------------
+
+
+async def test_two_clusters_of_one_name_do_not_meet(stages: tuple[CapiStage, CapiStage]) -> None:
+    one, two = stages
+    async with one.operating(namespaces=(one.namespace, two.namespace)):
+        await one.create_cluster("a")
+        await two.create_cluster("a", replicas=2)
+        for each in stages:
+            await each.serving("a")
+            await each.told_core("a")
+        authorities = [(await each.admin.get(SECRET, each.namespace, "a-ca"))["data"] for each in stages]
+        assert authorities[0] != authorities[1]
+        before = await two.versions_of_everything()
+        await one.admin.delete(CORE_CLUSTER, one.namespace, "a")
+        await one.all_gone("a")
+        assert await one.remaining() == []
+        after = await two.versions_of_everything()
+        assert {k: v for k, v in after.items() if not k.startswith("clusters ")} == {
+            k: v for k, v in before.items() if not k.startswith("clusters ")
+        }
+
+
+async def test_a_standalone_cluster_of_the_name_is_refused(stage: CapiStage) -> None:
+    async with stage.operating():
+        await stage.create_cluster("a")
+        await stage.serving("a")
+        await stage.create("a")
+        found = await stage.until(CLUSTER, ["a"], lambda b: bool(conditions(b)))
+        assert conditions(found["a"])["Available"]["reason"] == "NameTaken"
+        assert "K0smotronControlPlane a-cp" in conditions(found["a"])["Available"]["message"]
+        await stage.admin.delete(CLUSTER, stage.namespace, "a")
+        await stage.gone("a")
+        assert at_rest(await stage.seen("a"))
+
+
+async def test_a_control_plane_steps_back_before_a_standalone_cluster_that_lives(stage: CapiStage) -> None:
+    async with stage.operating():
+        await stage.create("a")
+        await stage.available("a")
+        await stage.create_cluster("a")
+        found = await stage.until(CONTROL_PLANE, ["a-cp"], lambda b: bool(conditions(b).get("Available")))
+        assert conditions(found["a-cp"])["Available"]["reason"] == "NameTaken"
+        await stage.available("a")
+        await stage.admin.delete(CLUSTER, stage.namespace, "a")
+        await stage.gone("a")
+        for claim in await stage.admin.list(PERSISTENT_VOLUME_CLAIM, stage.namespace):
+            await stage.admin.delete(PERSISTENT_VOLUME_CLAIM, stage.namespace, claim["metadata"]["name"])
+        await stage.serving("a")
+
+
+async def test_what_k0smotron_left_behind_is_not_touched(stage: CapiStage) -> None:
+    async with stage.operating() as operator:
+        owner = {"apiVersion": CONTROL_PLANE.api_version, "kind": CONTROL_PLANE.kind, "name": "b-cp", "uid": "1"}
+        made = await stage.create("b", ownerReferences=[owner], finalizers=["k0smotron.io/finalizer"])
+        await stage.rest(operator)
+        found = (await stage.admin.get(CLUSTER, stage.namespace, "b")).body
+        assert found["metadata"]["resourceVersion"] == made["metadata"]["resourceVersion"]
+        await stage.admin.merge_patch(CLUSTER, stage.namespace, "b", {"metadata": {"finalizers": None}})
+
+
+async def test_a_token_request_finds_a_control_plane_by_its_clusters_name(stage: CapiStage) -> None:
+    async with stage.operating():
+        await stage.create_cluster("a")
+        await stage.ask_token("t", "a")
+        await stage.until(JOIN_TOKEN_REQUEST, ["t"], minted)
+        assert len(stage.tenants.objects(stage.namespace, "a", "secrets")) == 1
+        await stage.admin.delete(JOIN_TOKEN_REQUEST, stage.namespace, "t")
+        await stage.until(JOIN_TOKEN_REQUEST, ["t"], lambda body: not body)
+        assert stage.tenants.objects(stage.namespace, "a", "secrets") == []
+
+
+# --- the end ----------------------------------------------------------------------------------------------------------
+
+FIRST = {
+    "cluster": (CORE_CLUSTER,),
+    "control plane alone": (CONTROL_PLANE,),
+    "all at once": (LAB_CLUSTER, CONTROL_PLANE, CORE_CLUSTER),
+    "all at once, the other way round": (CORE_CLUSTER, CONTROL_PLANE, LAB_CLUSTER),
+}
+
+
+@pytest.mark.parametrize("when", ["living", "beginning"])
+@pytest.mark.parametrize("order", FIRST)
+async def test_it_ends_in_every_order(stage: CapiStage, order: str, when: str) -> None:
+    """F: nothing is left, whoever is deleted first, and however young it is."""
+    async with stage.operating():
+        await stage.create_cluster("a")
+        if when == "living":
+            await stage.serving("a")
+            await stage.told_core("a")
+        else:
+            await stage.until(SECRET, ["a-ca"], bool)
+        for resource in FIRST[order]:
+            await stage.admin.delete(resource, stage.namespace, "a-cp" if resource == CONTROL_PLANE else "a")
+        await stage.until(CONTROL_PLANE, ["a-cp"], lambda body: not body)
+        if CORE_CLUSTER not in FIRST[order]:
+            await stage.admin.delete(CORE_CLUSTER, stage.namespace, "a")
+        await stage.all_gone("a")
+        assert await stage.remaining() == []
+
+
+async def test_a_paused_end_is_held(stage: CapiStage) -> None:
+    async with stage.operating() as operator:
+        await stage.create_cluster("a")
+        await stage.serving("a")
+        await stage.change_cluster("a", paused=True)
+        await stage.admin.delete(CONTROL_PLANE, stage.namespace, "a-cp")
+        await stage.until(CONTROL_PLANE, ["a-cp"], lambda b: conditions(b)["Paused"]["status"] == "True")
+        await stage.rest(operator)
+        assert await stage.find(STATEFUL_SET, "kmc-a") is not None
+        await stage.change_cluster("a", paused=None)
+        await stage.until(CONTROL_PLANE, ["a-cp"], lambda body: not body)
+
+
+async def test_the_end_of_the_namespace_is_the_end_of_everything(stages: tuple[CapiStage, CapiStage]) -> None:
+    stage = stages[1]
+    async with stage.operating():
+        await stage.create_cluster("a")
+        await stage.serving("a")
+        await stage.admin.delete(NAMESPACE, None, stage.namespace)
+        await stage.all_gone("a")
+        assert await stage.remaining() == []
