@@ -17,7 +17,7 @@ import asyncio
 import base64
 import logging
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Hashable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -42,6 +42,7 @@ from hosted_cp.planning.actions import (
     Create,
     Delete,
     Event,
+    IdentifyNode,
     Object,
     PatchMetadata,
     Plan,
@@ -51,7 +52,15 @@ from hosted_cp.planning.actions import (
     Target,
 )
 from hosted_cp.planning.observed import Observed
-from hosted_cp.planning.recipes import Annotating, Inputs, MaterialError, Recipe, Reusable
+from hosted_cp.planning.recipes import (
+    Amending,
+    Annotating,
+    Inputs,
+    MaterialError,
+    Recipe,
+    Reusable,
+    config_map_name,
+)
 
 log = logging.getLogger(__name__)
 
@@ -140,7 +149,7 @@ class Executor:
         self._sources = sources
         self._tenants = tenants
         self._hooks = hooks
-        self._given: OrderedDict[tuple[str, Target, Ref], None] = OrderedDict()
+        self._given: OrderedDict[Hashable, None] = OrderedDict()
 
     async def execute(
         self, plan: Plan, *, about: Observed, tenant: TenantAccess | None = None, by: object = None
@@ -179,6 +188,8 @@ class Executor:
     async def _step(self, run: _Run, action: Action) -> None:
         if isinstance(action, Create) and not action.ours and (run.about.uid, action.target, action.ref) in self._given:
             return  # it was there once; from then on it is somebody else's
+        if isinstance(action, IdentifyNode) and (run.about.uid, action.uid, action.provider_id) in self._given:
+            return
         try:
             async with (
                 self._around(run, action),
@@ -198,6 +209,8 @@ class Executor:
                         await self._delete(run, client, action)
                     case PublishEndpoint():
                         await self._publish(run, client, action)
+                    case IdentifyNode():
+                        await self._identify(run, client, action)
         except TimeoutError:
             raise _Failed(f"{_words(action)}: not done within {action.deadline:g} s") from None
         except MaterialError as fault:
@@ -240,7 +253,7 @@ class Executor:
             answer = await client.create(resource, body, deadline=action.deadline)
         except errors.AlreadyExists:
             if not action.ours:
-                self._remember_given(run, action)
+                self._remember_given((run.about.uid, action.target, action.ref))
                 return
             if isinstance(action.recipe, Reusable):
                 run.made[action.material or ref.name] = await self._reuse(run, client, action, action.recipe, inputs)
@@ -249,7 +262,7 @@ class Executor:
             raise _Stale(f"{ref} exists") from None
         run.writes += 1
         if not action.ours:
-            self._remember_given(run, action)
+            self._remember_given((run.about.uid, action.target, action.ref))
         seen = self._feed(run, action, answer)
         if data is not None:
             run.made[action.material or ref.name] = data
@@ -288,7 +301,17 @@ class Executor:
             if seen is not None:
                 self._secrets.remember(seen, held)
             raise _Stale(f"{ref} exists, as it should be")
-        return held
+        change = recipe.amendment(held, inputs) if isinstance(recipe, Amending) else {}
+        if not change:
+            return held
+        about = {key: live["metadata"][key] for key in ("uid", "resourceVersion")}
+        patch = {"metadata": about, "data": _encoded(change)}
+        try:
+            await client.merge_patch(resource, ref.namespace, ref.name, patch, deadline=action.deadline)
+        except (errors.Conflict, errors.NotFound):
+            raise _Stale(f"{ref} has changed") from None
+        run.writes += 1
+        return {**held, **change}
 
     async def _apply(self, run: _Run, client: ApiClient, action: Apply) -> None:
         resource, ref = resource_for(action.ref), action.ref
@@ -359,6 +382,18 @@ class Executor:
         if known is None or known.uid != action.uid or known.resource_version != action.resource_version:
             raise _Stale(f"{ref} has changed")  # the caches know more than the plan did: no need to ask
         inputs = await self._inputs(run, action.recipe, action)
+        if action.keep and isinstance(action.recipe, Annotating):
+            said = action.recipe.annotations(inputs)
+            if known.annotations.get(action.keep) == said.get(action.keep):
+                annotations = {key: value for key, value in said.items() if known.annotations.get(key) != value}
+                if annotations:
+                    await self._patch_metadata(
+                        run, client,
+                        PatchMetadata(
+                            ref=ref, uid=action.uid, resource_version=action.resource_version, annotations=annotations
+                        ),
+                    )  # fmt: skip
+                return
         data = await self._sources.fulfil(action.recipe, inputs.secrets)
         wanted = _annotated(diff.stamped(action.body, action.recipe), action.recipe, inputs)
         body = {**_with_foreign_metadata(wanted, known), "data": _encoded(data)}
@@ -406,6 +441,17 @@ class Executor:
             raise _Stale(f"{ref} has changed, or is gone") from None
         run.writes += 1
         self._feed(run, action, answer)
+
+    async def _identify(self, run: _Run, client: ApiClient, action: IdentifyNode) -> None:
+        resource, ref = resource_for(action.ref), action.ref
+        try:
+            await client.merge_patch(
+                resource, None, ref.name, action.patch(), manager=METADATA_MANAGER, deadline=action.deadline
+            )
+        except (errors.Conflict, errors.NotFound):
+            raise _Failed(f"{_words(action)}: it is another one than a moment ago") from None
+        run.writes += 1
+        self._remember_given((run.about.uid, action.uid, action.provider_id))
 
     async def _delete(self, run: _Run, client: ApiClient, action: Delete) -> None:
         resource, ref = resource_for(action.ref), action.ref
@@ -488,10 +534,16 @@ class Executor:
             if name in run.made:
                 needed[name] = run.made[name]
                 continue
+            config_map = config_map_name(name)
             try:
-                needed[name] = await self._secrets.read(namespace, name, deadline=action.deadline)
+                needed[name] = await (
+                    self._secrets.read(namespace, name, deadline=action.deadline)
+                    if config_map is None
+                    else self._secrets.config_map(namespace, config_map, deadline=action.deadline)
+                )
             except errors.NotFound:
-                raise MaterialError(f"Secret {namespace}/{name} does not exist") from None
+                what = f"Secret {namespace}/{name}" if config_map is None else f"ConfigMap {namespace}/{config_map}"
+                raise MaterialError(f"{what} does not exist") from None
         return self._sources.inputs(needed)
 
     def _feed(self, run: _Run, action: Action, answer: Answer) -> Observed | None:
@@ -523,8 +575,8 @@ class Executor:
             self._caches.forget(ref, uid=uid, by=run.by)
         self._caches.feed(answer, ref, by=run.by)
 
-    def _remember_given(self, run: _Run, action: Create) -> None:
-        self._given[run.about.uid, action.target, action.ref] = None
+    def _remember_given(self, what: Hashable) -> None:
+        self._given[what] = None
         if len(self._given) > _GIVEN:
             self._given.popitem(last=False)
 
@@ -599,7 +651,7 @@ def _words(action: Action) -> str:
     """An action in a sentence for people."""
     verb = {
         Create: "creating", Apply: "changing", Replace: "renewing", PatchMetadata: "labelling", Delete: "deleting",
-        PublishEndpoint: "publishing the endpoint in",
+        PublishEndpoint: "publishing the endpoint in", IdentifyNode: "giving its providerID to",
     }  # fmt: skip
     where = " in the tenant" if action.target is Target.TENANT else ""
     return f"{verb[type(action)]} {action.ref}{where}"

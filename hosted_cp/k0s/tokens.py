@@ -47,6 +47,10 @@ REQUEST_LABEL = "hosted-cp.io/join-token-request"
 #: On the management Secret: when the token ends (RFC 3339, UTC).
 EXPIRES = "hosted-cp.io/expires"
 
+#: On the management Secret: which token it is made of (part of a digest of the secret half). Half of the digest of 16
+#: random characters tells nobody what they were, but whether they are still the same.
+DIGEST = "hosted-cp.io/token-digest"
+
 #: The key of the management Secret.
 TOKEN_KEY = "token"  # noqa: S105 - a name
 
@@ -193,6 +197,9 @@ class BootstrapRecipe:
     role: str
     #: When the token ends; whole seconds, UTC.
     expires: datetime
+    #: Whether one that exists is to end then too, if it ends earlier or has ended: its secret part stays, so what was
+    #: made of it goes on working.
+    prolongs: bool = False
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -232,11 +239,18 @@ class BootstrapRecipe:
             return "its token-secret is none"
         if ends is None:
             return "its expiration is none"
-        if ends <= inputs.now:
+        if ends <= inputs.now and not self.prolongs:
             return "it has expired"
         if ends > self.expires + _SKEW:
             return "it lives longer than was asked for"
         return "" if said == _USAGES[self.role] else "it may be used for something else"
+
+    def amendment(self, data: Mapping[str, bytes], inputs: Inputs) -> Mapping[str, bytes]:
+        """The new end, where this one prolongs and the old end is earlier."""
+        ends = _moment(data.get("expiration", b"").decode("ascii", "replace"))
+        if not self.prolongs or ends is None or ends >= self.expires:
+            return {}
+        return {"expiration": _timestamp(self.expires).encode()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -294,6 +308,13 @@ class TokenRecipe:
         made = decode(self.fulfil(inputs)[TOKEN_KEY].decode())
         same = (held.role, held.id, held.secret) == (made.role, made.id, made.secret)
         return "" if same else "it holds another token than the tenant knows"
+
+
+def said_of(id: str, inputs: Inputs) -> Mapping[str, str]:
+    """Annotations for what is made of the token that the tenant holds: when it ends there, and which one it is."""
+    ends = _moment(_value(inputs, material_name(id), "expiration").decode("ascii", "replace"))
+    digest = hashlib.sha256(b"bootstrap token " + _value(inputs, material_name(id), "token-secret")).hexdigest()[:16]
+    return {DIGEST: digest, **({EXPIRES: _timestamp(ends)} if ends is not None else {})}
 
 
 def _value(inputs: Inputs, name: str, key: str) -> bytes:

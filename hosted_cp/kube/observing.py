@@ -4,8 +4,8 @@ Objects are taken apart with msgspec down to the members of `metadata`, and put 
 that what nobody asks for is never decoded: about 10 microseconds for a StatefulSet, where decoding it costs 64.
 
 Dropped on the way are managedFields (a third of most objects), kubectl's copy of what it applied last (for a Secret
-that copy holds the data), and of Secrets everything but metadata and facts. What a tenant's objects have in common
-(owners, labels, managers) is kept once: for a thousand tenants that is 15 MiB less.
+that copy holds the data), and of Secrets and ConfigMaps everything but metadata and facts. What a
+tenant's objects have in common (owners, labels, managers) is kept once: for a thousand tenants that is 15 MiB less.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from typing import Any
 
 import msgspec
 
-from hosted_cp.kube.resources import SECRET, Resource
-from hosted_cp.pki.facts import secret_facts
+from hosted_cp.kube.resources import CONFIG_MAP, SECRET, Resource
+from hosted_cp.pki.facts import config_map_facts, secret_facts
 from hosted_cp.planning.actions import FIELD_MANAGER, Ref
 from hosted_cp.planning.memo import Memo
 from hosted_cp.planning.observed import Observed, SecretFacts
@@ -34,6 +34,9 @@ class Unreadable(ValueError):
 
 #: JSON for what is not there.
 _NULL = msgspec.Raw(b"null")
+
+#: Kinds of whose content only facts are kept.
+_BY_FACTS = (SECRET, CONFIG_MAP)
 
 #: What is kept where nobody says: all.
 _ALL: Mapping[str, frozenset[str]] = {}
@@ -120,8 +123,8 @@ def observe(
     try:
         parts = _parts(raw)
         metadata = _metadata(parts["metadata"])
-        facts = _facts(parts) if resource == SECRET and not metadata_only else None
-        kept = b"" if metadata_only or resource == SECRET else _kept(parts, metadata, resource, keep)
+        facts = _facts(parts, resource) if resource in _BY_FACTS and not metadata_only else None
+        kept = b"" if metadata_only or resource in _BY_FACTS else _kept(parts, metadata, resource, keep)
         labels = _labels.get(metadata.labels, answer=lambda: _texts(metadata.labels) or {})
         owners = _owners.get(
             metadata.ownerReferences, answer=lambda: tuple(_owner_list(metadata.ownerReferences) or ())
@@ -168,7 +171,23 @@ def _data(parts: Mapping[str, msgspec.Raw]) -> dict[str, bytes]:
         raise Unreadable("the data of a Secret are not base64") from None
 
 
-def _facts(parts: dict[str, msgspec.Raw]) -> SecretFacts:
+def config_map_data(raw: bytes) -> dict[str, bytes]:
+    """The data of a ConfigMap, text and binary alike. Raises `Unreadable`."""
+    try:
+        return _config(_parts(raw))
+    except msgspec.DecodeError:
+        raise Unreadable("the ConfigMap cannot be read") from None
+
+
+def _config(parts: Mapping[str, msgspec.Raw]) -> dict[str, bytes]:
+    text = _texts(parts["data"]) if "data" in parts else None
+    binary = _data({"data": parts["binaryData"]}) if "binaryData" in parts else {}
+    return {**{key: value.encode() for key, value in (text or {}).items()}, **binary}
+
+
+def _facts(parts: dict[str, msgspec.Raw], resource: Resource) -> SecretFacts:
+    if resource == CONFIG_MAP:
+        return config_map_facts(_config(parts))
     kind = _text(parts["type"]) if "type" in parts else "Opaque"
     return secret_facts(type=kind, data=_data(parts))
 

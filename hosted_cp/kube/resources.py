@@ -109,6 +109,11 @@ CONTROL_PLANE = Resource(
 )
 #: The Cluster of Cluster API's core, which has no more to do with ours than its name.
 CORE_CLUSTER = Resource(group="cluster.x-k8s.io", version="v1beta2", kind="Cluster", plural="clusters")
+MACHINE = Resource(group="cluster.x-k8s.io", version="v1beta2", kind="Machine", plural="machines")
+MACHINE_POOL = Resource(group="cluster.x-k8s.io", version="v1beta2", kind="MachinePool", plural="machinepools")
+WORKER_CONFIG = Resource(
+    group="bootstrap.cluster.x-k8s.io", version="v1beta2", kind="K0sWorkerConfig", plural="k0sworkerconfigs"
+)
 
 _TABLE = {(each.api_version, each.kind): each for each in globals().values() if isinstance(each, Resource)}
 

@@ -1,4 +1,4 @@
-"""The data of Secrets, for the moment in which something is made from them, and never for longer.
+"""The data of Secrets (and ConfigMaps), for the moment in which something is made from them, and never for longer.
 
 The caches keep facts only. What was written a moment ago is still at hand; everything else is read live.
 """
@@ -11,8 +11,8 @@ from hosted_cp.kube.cache import Caches
 from hosted_cp.kube.client import DEADLINE, ApiClient
 from hosted_cp.kube.errors import ServerFault
 from hosted_cp.kube.material import RecentMaterial
-from hosted_cp.kube.observing import Unreadable, secret_data
-from hosted_cp.kube.resources import SECRET
+from hosted_cp.kube.observing import Unreadable, config_map_data, secret_data
+from hosted_cp.kube.resources import CONFIG_MAP, SECRET
 from hosted_cp.planning.observed import Observed
 
 
@@ -44,3 +44,11 @@ class SecretData:
         if seen is not None:
             self.remember(seen, data)
         return data
+
+    async def config_map(self, namespace: str, name: str, *, deadline: float = DEADLINE) -> Mapping[str, bytes]:
+        """The data of a ConfigMap, read live. Raises `NotFound` and all other errors of a read."""
+        answer = await self._client.get(CONFIG_MAP, namespace, name, deadline=deadline)
+        try:
+            return config_map_data(answer.raw)
+        except Unreadable as fault:
+            raise ServerFault(f"reading ConfigMap {namespace}/{name}: {fault}") from None

@@ -41,7 +41,7 @@ class WorkerDataRecipe:
 
     @property
     def needs(self) -> tuple[str, ...]:
-        brought = dict.fromkeys(each.secret for each in secret_values(self.worker))
+        brought = dict.fromkeys(each.material for each in secret_values(self.worker))
         return (self.ca_secret, tokens.material_name(self.token_id), *brought)
 
     def printed(self) -> Mapping[str, Any]:
@@ -99,15 +99,19 @@ class WorkerDataRecipe:
             raise MaterialError(str(error)) from None
         return {VALUE_KEY: data.value, FORMAT_KEY: str(data.format).encode()}
 
+    def annotations(self, inputs: Inputs) -> Mapping[str, str]:
+        """When the token ends, and which one it is: the tenant may have held it already."""
+        return tokens.said_of(self.token_id, inputs)
+
 
 def _brought(inputs: Inputs, value: SecretValue) -> bytes:
-    content = inputs.secrets.get(value.secret, {}).get(value.key)
+    content = inputs.secrets.get(value.material, {}).get(value.key)
     if content is None:
-        raise MaterialError(f"Secret {value.secret} has no key {value.key}")
+        raise MaterialError(f"{value.kind} {value.secret} has no key {value.key}")
     return content
 
 
 def _described(content: Content) -> str:
     if isinstance(content, SecretValue):
-        return f"<{content.key} of Secret {content.secret}, digest {content.digest}>"
+        return f"<{content.key} of {content.kind} {content.secret}, digest {content.digest}>"
     return f"<{len(content)} bytes, digest {hashlib.sha256(content).hexdigest()[:32]}>"

@@ -28,7 +28,8 @@ def render(worker: Worker, resolved: Resolved) -> UserData:
         raise
     except ValueError:  # of `quoting`, and of encoding and decoding
         raise WorkerError("a text of the worker holds a NUL or half of a character, or is no UTF-8") from None
-    return UserData(value=value, format=worker.format, warnings=tuple(_warnings(worker, value)))
+    warnings = (*size_warnings(len(value)), *warnings_of(worker))
+    return UserData(value=value, format=worker.format, warnings=warnings)
 
 
 def preview(worker: Worker) -> UserData:
@@ -51,12 +52,17 @@ def _value(worker: Worker, resolved: Resolved) -> bytes:
     raise WorkerError(f"spec.provisioner: {worker.format} is no format of {worker.platform}")
 
 
-def _warnings(worker: Worker, value: bytes) -> Iterator[str]:
-    if len(value) > SMALLEST_LIMIT:
+def size_warnings(size: int) -> Iterator[str]:
+    """What is to be said of user data of this many bytes."""
+    if size > SMALLEST_LIMIT:
         yield (
-            f"the user data has {len(value)} bytes; some providers (EC2 for one) take {SMALLEST_LIMIT} at most:"
+            f"the user data has {size} bytes; some providers (EC2 for one) take {SMALLEST_LIMIT} at most:"
             " make spec.files smaller, or let the machine fetch them"
         )
+
+
+def warnings_of(worker: Worker) -> Iterator[str]:
+    """What is to be said of the worker, whatever its user data look like."""
     if worker.format is Format.IGNITION and worker.custom is not None:
         yield "spec.provisioner.customUserDataRef is not used with Ignition: write additionalConfig instead"
     instance_data = worker.format is Format.CLOUD_CONFIG and worker.platform is Platform.LINUX and worker.instance_data

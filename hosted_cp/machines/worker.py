@@ -11,9 +11,10 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from hosted_cp.k0s.versions import Version
+from hosted_cp.planning.recipes import config_map_material
 
 #: Taint of a Node that Cluster API has not yet seen; its core takes it away (bootstrap contract).
 UNINITIALIZED_TAINT = "node.cluster.x-k8s.io/uninitialized:NoSchedule"
@@ -48,15 +49,21 @@ class Platform(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class SecretValue:
-    """Content that stands in a Secret of the machine's namespace."""
+    """Content that stands in a Secret of the machine's namespace, or in a ConfigMap."""
 
     secret: str
     key: str
     #: As the cache knows it, so that other content is another recipe.
     digest: str = ""
+    kind: Literal["Secret", "ConfigMap"] = "Secret"
+
+    @property
+    def material(self) -> str:
+        """Under which name a recipe needs it."""
+        return self.secret if self.kind == "Secret" else config_map_material(self.secret)
 
     def __str__(self) -> str:
-        return f"<{self.key} of Secret {self.secret}>"
+        return f"<{self.key} of {self.kind} {self.secret}>"
 
 
 Content: TypeAlias = bytes | SecretValue

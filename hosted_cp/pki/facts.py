@@ -89,13 +89,23 @@ def secret_facts(*, type: str, data: Mapping[str, bytes]) -> SecretFacts:
     kept = {each.public_key: each.public_key for each in certificates.values()}  # one text for a pair
     return SecretFacts(
         type=type,
-        digests={key: hashlib.sha256(value).hexdigest()[:32] for key, value in data.items()},
+        digests=_digests(data),
         certificates=certificates,
         public_keys={key: kept.get(name, name) for key, name in public_keys.items()},
         faults=faults,
         kubeconfigs=kubeconfigs,
         databases=databases,
+        size=sum(map(len, data.values())),
     )
+
+
+def config_map_facts(data: Mapping[str, bytes]) -> SecretFacts:
+    """The facts of a ConfigMap with this data (of both kinds). What is in it is nobody's business before it is used."""
+    return SecretFacts(type="", digests=_digests(data), size=sum(map(len, data.values())))
+
+
+def _digests(data: Mapping[str, bytes]) -> dict[str, str]:
+    return {key: hashlib.sha256(value).hexdigest()[:32] for key, value in data.items()}
 
 
 def certificate_facts(certificate: x509.Certificate, *, count: int = 1) -> CertificateFacts:

@@ -114,6 +114,9 @@ class Replace:
     recipe: Recipe
     uid: str
     resource_version: str
+    #: Of an `Annotating` recipe, the annotation that says which material the content is made of. As long as the Secret
+    #: says what the recipe would, its content stays, and only the recipe's annotations are written. "": renew it.
+    keep: str = ""
     target: Target = Target.MANAGEMENT
     deadline: float = 20.0
 
@@ -139,6 +142,24 @@ class PatchMetadata:
     finalizers: tuple[str, ...] | None = None
     target: Target = Target.MANAGEMENT
     deadline: float = 20.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class IdentifyNode:
+    """Write `spec.providerID` of a Node of the tenant that has none, and nothing else of it. Done once.
+
+    The API refuses to change one that is there, so no Node can lose its own.
+    """
+
+    ref: Ref
+    uid: str
+    provider_id: str
+    target: Target = Target.TENANT
+    deadline: float = 20.0
+
+    def patch(self) -> Object:
+        """The merge patch (RFC 7386)."""
+        return {"metadata": {"uid": self.uid}, "spec": {"providerID": self.provider_id}}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,7 +200,7 @@ class PublishEndpoint:
         }
 
 
-Action: TypeAlias = Create | Apply | Replace | PatchMetadata | Delete | PublishEndpoint
+Action: TypeAlias = Create | Apply | Replace | PatchMetadata | Delete | PublishEndpoint | IdentifyNode
 
 
 @dataclass(frozen=True, kw_only=True)

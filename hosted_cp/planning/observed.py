@@ -63,7 +63,8 @@ class KubeconfigFacts:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SecretFacts:
-    """What may be known of a Secret: names of keys, digests of values, facts of certificates."""
+    """What may be known of a Secret: names of keys, digests of values, facts of certificates. (Of a ConfigMap: names of
+    keys and digests.)"""
 
     type: str
     #: key -> first 32 hex digits of the SHA-256 of its value.
@@ -78,6 +79,8 @@ class SecretFacts:
     kubeconfigs: Mapping[str, KubeconfigFacts] = field(default_factory=dict)
     #: key -> kind and address, for a kine data source (under the key that Kine reads).
     databases: Mapping[str, DatabaseFacts] = field(default_factory=dict)
+    #: Bytes of all values together.
+    size: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,10 +104,10 @@ class Observed:
     #: Whether the managedFields still hold the entry of our POST (operation Update), because of which fields that an
     #: apply no longer wants would stay. The executor turns it into an apply entry first.
     posted: bool = False
-    #: Only for Secrets.
+    #: Only for Secrets and ConfigMaps.
     secret: SecretFacts | None = None
-    #: JSON without managedFields, compressed (zlib) if it is long: see `json`. Empty for Secrets and for kinds of which
-    #: only metadata is kept.
+    #: JSON without managedFields, compressed (zlib) if it is long: see `json`. Empty for Secrets, ConfigMaps, and kinds
+    #: of which only metadata is kept.
     raw: bytes = field(default=b"", repr=False)
 
     @property

@@ -29,12 +29,26 @@ class Inputs:
     secrets: Mapping[str, Mapping[str, bytes]] = field(repr=False)
 
 
+_CONFIG_MAP = "configmap:"
+
+
+def config_map_material(name: str) -> str:
+    """Under which name a recipe needs the content of a ConfigMap. No Secret can be called so, because of the colon."""
+    return f"{_CONFIG_MAP}{name}"
+
+
+def config_map_name(material: str) -> str | None:
+    """The name of the ConfigMap that is meant by it; None where a Secret is."""
+    return material.removeprefix(_CONFIG_MAP) if material.startswith(_CONFIG_MAP) else None
+
+
 class Recipe(Protocol):
     """How the data of one Secret is made."""
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """The names of the Secrets, in the same namespace, whose data must be in `Inputs.secrets`."""
+        """The names of the Secrets, in the same namespace, whose data must be in `Inputs.secrets`. (A ConfigMap's
+        under `config_map_material`.)"""
 
     def printed(self) -> Mapping[str, Any]:
         """A public description, stable for equal recipes; what `render` shows and the hash covers."""
@@ -50,6 +64,14 @@ class Reusable(Recipe, Protocol):
 
     def fault(self, data: Mapping[str, bytes], inputs: Inputs) -> str:
         """Why a Secret with this data cannot stand for what this recipe would make; "" if it can. Quotes nothing."""
+
+
+@runtime_checkable
+class Amending(Reusable, Protocol):
+    """A reusable recipe that may change a part of what exists and leave the rest, which others know, as it is."""
+
+    def amendment(self, data: Mapping[str, bytes], inputs: Inputs) -> Mapping[str, bytes]:
+        """The keys to write into a Secret that has no `fault`; none if it may stay as it is."""
 
 
 @runtime_checkable

@@ -40,6 +40,7 @@ from hosted_cp.planning.actions import (
     Delete,
     Event,
     Finding,
+    IdentifyNode,
     PatchMetadata,
     Plan,
     Probe,
@@ -50,7 +51,15 @@ from hosted_cp.planning.actions import (
 )
 from hosted_cp.planning.conditions import rfc3339
 from hosted_cp.planning.observed import Observed
-from hosted_cp.planning.recipes import Inputs, MaterialError, Recipe, Reusable
+from hosted_cp.planning.recipes import (
+    Amending,
+    Annotating,
+    Inputs,
+    MaterialError,
+    Recipe,
+    Reusable,
+    config_map_name,
+)
 from tests.hosting import pretend_pods
 from tests.hosting.pretend_pods import Script
 from tests.hosting.pretend_server import Json, PretendServer, Refused, encoded, observable, secret_data
@@ -352,6 +361,10 @@ class World:
                 seen = self.observed(server.objects[action.ref]) if action.ref in server.objects else None
                 if seen is None or (seen.uid, seen.resource_version) != (action.uid, action.resource_version):
                     raise Refused("Conflict", f"{action.ref} has changed")
+                if (said := self._keeps(action, seen, made)) is not None:
+                    server.merge_patch(action.ref, {"metadata": {"annotations": said}}, manager=METADATA_MANAGER)
+                    self.writes += 1
+                    return
                 data = self._fulfil(action.recipe, made)
                 stamped = diff.stamped(action.body, action.recipe)
                 stamped = _annotated(stamped, action.recipe, self._inputs(action.recipe, made))
@@ -375,6 +388,15 @@ class World:
                     if no.reason not in ("NotFound", "Conflict"):
                         raise
         self.writes += 1
+
+    def _keeps(
+        self, action: Replace, seen: Observed, made: Mapping[str, Mapping[str, bytes]]
+    ) -> Mapping[str, str] | None:
+        """The annotations to write where the content stays as it is."""
+        if not action.keep or not isinstance(action.recipe, Annotating):
+            return None
+        said = action.recipe.annotations(self._inputs(action.recipe, made))
+        return said if said.get(action.keep) == seen.annotations.get(action.keep) else None
 
     def _in_tenant(self, action: Action, made: dict[str, Mapping[str, bytes]], about: Observed) -> None:
         if isinstance(action, Create) and not action.ours and (about.uid, action.ref) in self._given:
@@ -403,6 +425,13 @@ class World:
                 ours = {"metadata": {"labels": action.labels}}
                 if action.ref in self.tenant.objects and _is_ours(self.tenant.get(action.ref), ours):
                     self.tenant.delete(action.ref, uid=action.uid)
+            case IdentifyNode():
+                live = self.tenant.objects.get(action.ref)
+                if live is None or live["metadata"]["uid"] != action.uid:
+                    raise Refused("Conflict", "it is another one than a moment ago")
+                if (live["spec"].get("providerID") or action.provider_id) != action.provider_id:
+                    raise Refused("Invalid", "spec.providerID: Forbidden")
+                self.tenant.merge_patch(action.ref, action.patch())
             case _:
                 raise AssertionError(f"nothing plans {type(action).__name__} in a tenant")
 
@@ -414,7 +443,10 @@ class World:
         if live["type"] != action.body["type"] or recipe.fault(data, self._inputs(recipe, made)):
             self.tenant.delete(action.ref, uid=live["metadata"]["uid"])
             raise Refused("Useless", "deleted; to be made anew")
-        return data
+        change = recipe.amendment(data, self._inputs(recipe, made)) if isinstance(recipe, Amending) else {}
+        if change:
+            self.tenant.merge_patch(action.ref, {"data": encoded(change)})
+        return {**data, **change}
 
     def _fulfil(self, recipe: Recipe, made: Mapping[str, Mapping[str, bytes]]) -> Mapping[str, bytes]:
         return recipe.fulfil(self._inputs(recipe, made))
@@ -423,10 +455,12 @@ class World:
         secrets = dict(made)
         for name in recipe.needs:
             if name not in secrets:
-                body = self.server.find("Secret", name)
+                config_map = config_map_name(name)
+                body = self.server.find("ConfigMap" if config_map else "Secret", config_map or name)
                 if body is None:
-                    raise MaterialError(f"Secret {NAMESPACE}/{name} does not exist")
-                secrets[name] = secret_data(body)
+                    raise MaterialError(f"{name} does not exist in {NAMESPACE}")
+                text = {key: value.encode() for key, value in body.get("data", {}).items()}
+                secrets[name] = text if config_map else secret_data(body)
         needed = {name: secrets[name] for name in recipe.needs}
         return Inputs(now=self.now, entropy=self.material.entropy, new_key=self.material.new_key, secrets=needed)
 

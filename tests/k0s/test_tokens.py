@@ -182,6 +182,29 @@ def test_what_was_made_before_serves_if_it_allows_no_more_than_was_asked_for() -
     assert bootstrap("worker").fault(controllers, asked) == "it may be used for something else"
 
 
+def test_a_recipe_that_prolongs_moves_the_end_and_nothing_else() -> None:
+    recipe = dataclasses.replace(bootstrap(), prolongs=True)
+    held = {**bootstrap().fulfil(inputs()), "expiration": b"2020-01-01T00:00:00Z"}
+    assert bootstrap().fault(held, inputs()) == "it has expired"
+    assert recipe.fault(held, inputs()) == ""
+    assert recipe.amendment(held, inputs()) == {"expiration": bootstrap().fulfil(inputs())["expiration"]}
+    assert bootstrap().amendment(held, inputs()) == {}
+    assert recipe.amendment(bootstrap().fulfil(inputs()), inputs()) == {}
+    assert recipe.fault({**held, "expiration": b"?"}, inputs()) == "its expiration is none"
+
+
+def test_what_is_made_of_a_token_says_which_and_until_when() -> None:
+    held = dict(bootstrap().fulfil(inputs()))
+    name = tokens.material_name("abcdef")
+    said = tokens.said_of("abcdef", inputs({name: held}))
+    assert said[tokens.EXPIRES] == held["expiration"].decode()
+    assert len(said[tokens.DIGEST]) == 16
+    later = tokens.said_of("abcdef", inputs({name: {**held, "expiration": b"2030-01-01T00:00:00Z"}}))
+    assert later[tokens.DIGEST] == said[tokens.DIGEST]
+    other = tokens.said_of("abcdef", inputs({name: {**held, "token-secret": b"x" * 16}}))
+    assert other[tokens.DIGEST] != said[tokens.DIGEST]
+
+
 def test_what_was_handed_out_serves_if_the_tenant_knows_it() -> None:
     """Wherever it leads to: that can be mended without another token."""
     needs = management().needs

@@ -7,8 +7,8 @@ from typing import Any
 
 import orjson
 
-from hosted_cp.kube.observing import observe
-from hosted_cp.kube.resources import POD, SECRET
+from hosted_cp.kube.observing import config_map_data, observe
+from hosted_cp.kube.resources import CONFIG_MAP, POD, SECRET
 
 OWNERS = [{"apiVersion": "v1", "kind": "Owner", "name": "o", "uid": "o-uid", "controller": True}]
 
@@ -60,3 +60,14 @@ def test_what_objects_have_in_common_is_kept_once() -> None:
     assert one.owner_references is other.owner_references
     assert one.managers is other.managers
     assert one.managers == {"somebody"}
+
+
+def test_of_a_config_map_too() -> None:
+    raw = sent("a", data={"text": "grüße"}, binaryData={"blob": base64.b64encode(b"\xff\x00").decode()})
+    assert config_map_data(raw) == {"text": "grüße".encode(), "blob": b"\xff\x00"}
+    seen = observe(raw, resource=CONFIG_MAP)
+    assert seen.raw == b""
+    assert seen.secret is not None
+    assert set(seen.secret.digests) == {"text", "blob"}
+    assert seen.secret.size == 9
+    assert config_map_data(sent("b")) == {}

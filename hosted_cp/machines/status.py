@@ -1,0 +1,116 @@
+"""What is said about a worker's bootstrap: the v1beta2 bootstrap contract's fields and conditions, in one status.
+
+`Ready` is what Cluster API's core mirrors on the Machine. Its reason and message are those of what is waited for, so
+that whoever looks at the Machine need look no further. `dataSecretName` and `dataSecretCreated` always stand together:
+core cannot do anything with one of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hosted_cp.api.problems import Problem
+from hosted_cp.machines.view import WorkerView
+from hosted_cp.planning.actions import Action, Plan
+from hosted_cp.planning.conditions import Condition, events, merge
+
+READY = "Ready"
+AVAILABLE = "DataSecretAvailable"
+PAUSED = "Paused"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cause:
+    """Why there are no bootstrap data: a reason from a closed list, and a sentence with cause and remedy."""
+
+    reason: str
+    message: str
+    #: Nobody has done anything wrong: it is on its way.
+    starting: bool = False
+
+
+def of_problems(reason: str, problems: Iterable[Problem], *, starting: bool = False) -> Cause:
+    """One cause from several problems."""
+    return Cause(reason=reason, message="; ".join(str(each) for each in problems), starting=starting)
+
+
+def waiting(
+    view: WorkerView, cause: Cause, *, actions: Sequence[Action] = (), retry_after: float | None = None
+) -> Plan:
+    """There are no data, or none that anybody needs any more."""
+    said = f"{cause.message}: {view.failure}" if view.failure and cause.starting else cause.message
+    return _plan(
+        view,
+        [
+            Condition(type=READY, status="False", reason=cause.reason, message=said),
+            Condition(type=AVAILABLE, status="False", reason=cause.reason, message=said),
+        ],
+        data_secret=str(_status(view).get("dataSecretName") or ""),
+        actions=actions,
+        retry_after=retry_after,
+        starting=cause.starting and not view.failure,
+    )
+
+
+def available(
+    view: WorkerView,
+    data_secret: str,
+    *,
+    notes: Iterable[str] = (),
+    actions: Sequence[Action] = (),
+    retry_after: float | None = None,
+) -> Plan:
+    """The data are there; `notes` are what is worth knowing about them all the same."""
+    said = "; ".join(notes)
+    return _plan(
+        view,
+        [
+            Condition(type=READY, status="True", reason="Ready", message=said),
+            Condition(type=AVAILABLE, status="True", reason="Available", message=said),
+        ],
+        data_secret=data_secret,
+        actions=actions,
+        retry_after=retry_after,
+    )
+
+
+def paused(view: WorkerView) -> Plan:
+    """Nothing is done and nothing else is said: what was true stays written."""
+    old = _status(view)
+    before: list[Mapping[str, Any]] = old.get("conditions") or []
+    [mark] = merge(
+        wanted=[Condition(type=PAUSED, status="True", reason="Paused", message="the Cluster or this object is paused")],
+        old=before, generation=view.owner.generation, now=view.now,
+    )  # fmt: skip
+    kept = [dict(each) for each in before if each.get("type") != PAUSED]
+    return Plan(status={**old, "conditions": [*kept, mark]})
+
+
+def _plan(
+    view: WorkerView,
+    wanted: Sequence[Condition],
+    *,
+    data_secret: str,
+    actions: Sequence[Action],
+    retry_after: float | None,
+    starting: bool = False,
+) -> Plan:
+    old = _status(view).get("conditions") or []
+    everything = [*wanted, Condition(type=PAUSED, status="False", reason="NotPaused")]
+    merged = merge(wanted=everything, old=old, generation=view.owner.generation, now=view.now)
+    status: dict[str, Any] = {"conditions": merged, "observedGeneration": view.owner.generation}
+    if data_secret:
+        status |= {"dataSecretName": data_secret, "initialization": {"dataSecretCreated": True}}
+    return Plan(
+        actions=tuple(actions),
+        status=status,
+        events=events(merged=merged, old=old, about=READY, starting=starting),
+        retry_after=retry_after,
+    )
+
+
+def _status(view: WorkerView) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = view.owner.get("status", default={})
+    return found
