@@ -48,6 +48,8 @@ class PretendServer:
     #: RFC 3339.
     clock: Callable[[], str] = lambda: "2026-11-21T12:00:00Z"
     _version: int = 0
+    #: The node port given out last.
+    _ports: int = 31233
     _uids: int = 0
 
     def fork(self) -> PretendServer:
@@ -239,10 +241,7 @@ class PretendServer:
         old_ports = {port["name"]: port for port in ((self.objects.get(ref) or {}).get("spec") or {}).get("ports", [])}
         for port in spec["ports"]:
             if not port.get("nodePort"):
-                mine = {each.get("nodePort") for each in spec["ports"]}
-                port["nodePort"] = old_ports.get(port["name"], {}).get("nodePort") or next(
-                    number for number in _NODE_PORTS[1234:] if number not in others and number not in mine
-                )
+                port["nodePort"] = old_ports.get(port["name"], {}).get("nodePort") or self._free_port(others)
             if port["nodePort"] in others:
                 raise Refused(
                     "Invalid", f'Service "{ref.name}" is invalid: spec.ports[0].nodePort: Invalid value: '
@@ -250,6 +249,11 @@ class PretendServer:
                 )  # fmt: skip
             if port["nodePort"] not in _NODE_PORTS:
                 raise Refused("Invalid", f"{ref}: nodePort {port['nodePort']} is not in the valid range 30000-32767")
+
+    def _free_port(self, taken: set[int]) -> int:
+        """One that was never given out: of three thousand, a real server hardly ever picks the one just set free."""
+        self._ports = next(number for number in _NODE_PORTS if number > self._ports and number not in taken)
+        return self._ports
 
 
 def observable(body: Json) -> bytes:
