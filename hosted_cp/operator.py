@@ -29,6 +29,7 @@ from hosted_cp.executor import Executor, Hooks
 from hosted_cp.kube.cache import Caches, Watched
 from hosted_cp.kube.client import ApiClient
 from hosted_cp.kube.credentials import Credentials
+from hosted_cp.kube.definitions import Definitions, pause_after, unproven
 from hosted_cp.kube.lease import Leadership, Lease, Terms, Unelected
 from hosted_cp.kube.loop import Controller, Key, Loop
 from hosted_cp.kube.material import RecentMaterial, Sources
@@ -62,6 +63,8 @@ class Options:
     #: Where the lease is; None: no election.
     lease_namespace: str | None = None
     terms: Terms = field(default_factory=Terms)
+    #: Where the webhook keeps its CA; None: nobody looks after our definitions.
+    webhook_namespace: str | None = None
     identity: str = field(
         default_factory=lambda: f"{os.environ.get('HOSTNAME') or socket.gethostname()}_{uuid.uuid4()}"
     )
@@ -119,6 +122,8 @@ class Operator:
         self.caches: Caches | None = None
         #: What is listened on, once it is: health first.
         self.addresses: list[tuple[str, int]] = []
+        #: Why stored objects cannot be read as they are meant; "" once it is proven that they can.
+        self._unproven = "it is not proven yet that stored objects can be converted"
 
     def stop(self) -> None:
         """End gracefully: what is being worked on is done first."""
@@ -177,21 +182,36 @@ class Operator:
                         health_address=options.health_address,
                         metrics_address=options.metrics_address,
                         lag=lag,
-                        not_ready=lambda: ", ".join(caches.lagging) and f"not listed yet: {', '.join(caches.lagging)}",
+                        not_ready=lambda: self._unproven or _not_listed(caches),
                         metrics=self.metrics,
                     )
                 )
-            await self._run_parts(caches, lease, lag, executor_loops=self.loops)
+            definitions = None
+            if options.webhook_namespace is not None:
+                definitions = Definitions(
+                    client, namespace=options.webhook_namespace, leadership=leadership, metrics=self.metrics
+                )
+            await self._run_parts(caches, lease, lag, definitions, client)
 
     async def _run_parts(
-        self, caches: Caches, lease: Lease | None, lag: LoopLag, *, executor_loops: tuple[Loop[Any], ...]
+        self, caches: Caches, lease: Lease | None, lag: LoopLag, definitions: Definitions | None, client: ApiClient
     ) -> None:
         """Start everything that runs for ever; wait for `stop`, or for the first part that ends."""
-        background = _Supervised()
+        background, executor_loops = _Supervised(), self.loops
         try:
-            background.start("caches", caches.run())
             background.start("heart", lag.run())
-            await background.until(caches.synced())
+            if definitions is not None:
+                self._on_signals()
+                background.start("definitions", _once_elected(lease, definitions.run()))
+                await background.until(self._prove(client, lambda: _elect(background, lease)))
+            self._unproven = ""
+            background.start("caches", caches.run())
+            await background.until(_first(caches.synced(), self._stop.wait()))
+            if self._stop.is_set() and caches.lagging:
+                log.info("ending: nothing was begun")
+                if lease is not None:
+                    await lease.release()
+                return
             self.synced.set()
             log.info("caches are filled: %s", {r.plural: len(s) for r, s in caches.stores.items()})
             if self._options.with_kopf:
@@ -201,8 +221,8 @@ class Operator:
             else:
                 self._on_signals()
             if lease is not None:
-                background.start("lease", lease.run())
-                await background.until(_either(lease.elected, self._stop))
+                _elect(background, lease)
+                await background.until(_first(lease.elected.wait(), self._stop.wait()))
             if not self._stop.is_set():
                 self.metrics.leads(True)
                 for loop in executor_loops:
@@ -218,6 +238,27 @@ class Operator:
         finally:
             self.metrics.leads(False)
             await background.end()
+
+    async def _prove(self, client: ApiClient, elect: Callable[[], None]) -> None:
+        """Wait until what is stored can be read as it is meant, or `stop`.
+
+        What is missing may be what only a leader writes: whom to trust. So whoever waits here stands for election.
+        There is no event for a webhook that begins to answer: it is asked again, with growing pauses.
+        """
+        failures = 0
+        resources = [kind.resource for kind in self._kinds]
+        while not self._stop.is_set():
+            why = await unproven(client, resources, namespaces=self._options.namespaces)
+            if not why:
+                return
+            if why != self._unproven:
+                log.warning("nothing is looked after yet: %s", why)
+            self._unproven = why
+            elect()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause_after(failures)):
+                    await self._stop.wait()
+            failures += 1
 
     def _lease(self, client: ApiClient) -> Lease | None:
         options = self._options
@@ -248,6 +289,10 @@ class _Supervised:
     def start(self, name: str, work: Coroutine[Any, Any, None], *, may_end: bool = False) -> None:
         self._tasks[asyncio.create_task(work, name=name)] = may_end
 
+    def runs(self, name: str) -> bool:
+        """Whether a task of this name was started."""
+        return any(task.get_name() == name for task in self._tasks)
+
     async def until(self, wanted: Awaitable[Any]) -> None:
         """Wait for something, as long as everything runs."""
         waiting = asyncio.ensure_future(wanted)
@@ -275,8 +320,30 @@ class _Supervised:
             await asyncio.wait({task}, timeout=10)
 
 
-async def _either(one: asyncio.Event, other: asyncio.Event) -> None:
-    waits = [asyncio.ensure_future(each.wait()) for each in (one, other)]
+def _elect(background: _Supervised, lease: Lease | None) -> None:
+    """Stand for election, if we do not yet."""
+    if lease is not None and not background.runs("lease"):
+        background.start("lease", lease.run())
+
+
+async def _once_elected(lease: Lease | None, work: Coroutine[Any, Any, None]) -> None:
+    """Begin when we lead; never end."""
+    try:
+        if lease is not None:
+            await lease.elected.wait()
+        await work
+        await asyncio.Event().wait()
+    finally:
+        work.close()
+
+
+def _not_listed(caches: Caches) -> str:
+    return ", ".join(caches.lagging) and f"not listed yet: {', '.join(caches.lagging)}"
+
+
+async def _first(*wanted: Coroutine[Any, Any, Any]) -> None:
+    """Wait for the first of them."""
+    waits = [asyncio.create_task(each) for each in wanted]
     try:
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
     finally:
@@ -295,6 +362,16 @@ def _merged(kinds: Iterable[Kind]) -> list[Watched]:
                     raise ValueError(f"two controllers want different parts of {each.resource.plural}")
                 merged[each.resource] = _both(known, each)
     return list(merged.values())
+
+
+def _both(one: Watched, other: Watched) -> Watched:
+    """As much of a kind as two controllers want together."""
+    if one.metadata_only or other.metadata_only:
+        more = other if one.metadata_only else one
+    else:
+        keep = {part: one.keep[part] | other.keep[part] for part in one.keep.keys() & other.keep.keys()}
+        more = replace(one, keep=keep)
+    return replace(more, optional=one.optional and other.optional)
 
 
 # -- kopf ------------------------------------------------------------------------------------------------------------
@@ -364,16 +441,6 @@ async def _kopf(
             stop.set()
             with suppress(asyncio.CancelledError, TimeoutError):
                 async with asyncio.timeout(5):
-def _both(one: Watched, other: Watched) -> Watched:
-    """As much of a kind as two controllers want together."""
-    if one.metadata_only or other.metadata_only:
-        more = other if one.metadata_only else one
-    else:
-        keep = {part: one.keep[part] | other.keep[part] for part in one.keep.keys() & other.keep.keys()}
-        more = replace(one, keep=keep)
-    return replace(more, optional=one.optional and other.optional)
-
-
                     await running
 
 
