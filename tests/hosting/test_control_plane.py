@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from hosted_cp.hosting import contract_status, control_plane
 from hosted_cp.hosting.names import RELEASE
+from hosted_cp.hosting.plan import plan as make_plan
 from hosted_cp.k0s import capi_versions, versions
 from hosted_cp.planning.actions import PatchMetadata, Plan, PublishEndpoint, Ref
 from tests.hosting import pretend_pods
 from tests.hosting.capi_world import NETWORK, VERSION, CapiWorld, living
 from tests.hosting.pretend_pods import STARTING, Script
 from tests.hosting.pretend_server import Json
-from tests.hosting.world import CATALOGUE, World, cluster
+from tests.hosting.world import CATALOGUE, World, cluster, running
 
 ALWAYS = ("Available", "Paused", "RollingOut", "ScalingUp", "ScalingDown", "Initialized", "Deleting")
 
@@ -466,3 +469,34 @@ def test_a_cluster_that_k0smotron_made_for_a_control_plane_is_left_alone() -> No
     assert world.plan() == Plan()
     world.deletes()
     assert world.plan() == Plan()
+
+
+def test_of_two_that_ask_for_a_name_the_one_that_has_something_goes_on() -> None:
+    theirs = running()
+    ours = CapiWorld(server=theirs.server).asks().belongs()
+    # Beside a Cluster that lives, the control plane steps back, and the Cluster goes on.
+    ours.planned(ours.view())
+    ours.settle()  # its finalizer
+    told = ours.planned(replace(ours.view(), rival=theirs.view().owner))
+    assert told.actions == ()
+    assert told.status is not None
+    assert {c["reason"] for c in told.status["conditions"] if c["type"] == "Available"} == {"NameTaken"}
+    assert make_plan(replace(theirs.view(), rival=ours.view().owner)) == theirs.plan()
+    # A Cluster that has nothing gives way, and the control plane goes on.
+    ours = CapiWorld().asks().belongs()
+    young = World(server=ours.server).asks()
+    refused = make_plan(replace(young.view(), rival=ours.view().owner))
+    assert refused.actions == ()
+    assert refused.status is not None
+    assert refused.status["conditions"][0]["reason"] == "NameTaken"
+    assert "K0smotronControlPlane demo-x7k2p has the control plane" in refused.status["conditions"][0]["message"]
+    assert ours.planned(replace(ours.view(), rival=young.view().owner)).actions
+
+
+def test_a_name_that_is_taken_holds_no_end() -> None:
+    ours = living().view().owner
+    world = World().asks()
+    world.server.edit(world.owner_ref, lambda body: body["metadata"].update(finalizers=["k0smotron.io/finalizer"]))
+    world.deletes()
+    plan = make_plan(replace(world.view(), rival=ours))
+    assert [type(each) for each in plan.actions] == [PatchMetadata]
