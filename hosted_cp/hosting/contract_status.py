@@ -185,17 +185,23 @@ def _progress(t: Tenant) -> list[Condition]:
     has = int(status.get("replicas") or 0)
     fresh = int(status.get("updatedReplicas") or 0)
     rolling = live is not None and has > 0 and (not controllers.counted(live) or fresh < has)
+    counts = f"from {has} to {t.replicas} controllers"
     return [
-        _while("RollingOut", rolling, f"{min(fresh, has)} of {has} controllers run what is asked for"),
-        _while("ScalingUp", has < t.replicas, f"from {has} to {t.replicas} controllers"),
-        _while("ScalingDown", has > t.replicas, f"from {has} to {t.replicas} controllers"),
+        Condition(
+            type="RollingOut",
+            status="True",
+            reason="RollingOut",
+            message=f"{min(fresh, has)} of {has} controllers run what is asked for",
+        )
+        if rolling
+        else Condition(type="RollingOut", status="False", reason="NotRollingOut"),
+        Condition(type="ScalingUp", status="True", reason="ScalingUp", message=counts)
+        if has < t.replicas
+        else Condition(type="ScalingUp", status="False", reason="NotScalingUp"),
+        Condition(type="ScalingDown", status="True", reason="ScalingDown", message=counts)
+        if has > t.replicas
+        else Condition(type="ScalingDown", status="False", reason="NotScalingDown"),
     ]
-
-
-def _while(kind: str, true: bool, message: str) -> Condition:
-    if true:
-        return Condition(type=kind, status="True", reason=kind, message=message)
-    return Condition(type=kind, status="False", reason=f"Not{kind}")
 
 
 def _initialized(made: Status) -> Condition:
