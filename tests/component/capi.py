@@ -19,6 +19,7 @@ import yaml
 from e2e.capi import core, kinds
 from e2e.capi.infrastructure import Provider
 from e2e.lab.client import from_kubeconfig
+from hosted_cp.api.base import Kind
 from hosted_cp.api.cluster import Cluster
 from hosted_cp.api.control_plane import K0smotronControlPlane, K0smotronControlPlaneTemplate
 from hosted_cp.api.crds import definition
@@ -53,22 +54,46 @@ EVERYTHING = (
 
 
 @contextmanager
-def management(folder: Path) -> Iterator[Server]:
-    """A management cluster with our kinds (as they are stored), the operator's rights, core, and infrastructure."""
+def standalone(folder: Path, *more: type[Kind]) -> Iterator[Server]:
+    """A management cluster with kinds of ours (as they are stored), the operator's rights, a node and storage."""
     definitions = folder / "definitions"
     definitions.mkdir(parents=True)
-    for kind in (Cluster, JoinTokenRequest, K0smotronControlPlane, K0smotronControlPlaneTemplate):
+    ours: tuple[type[Kind], ...] = (Cluster, JoinTokenRequest, *more)
+    for kind in ours:
         (definitions / f"{kind.plural}.yaml").write_text(yaml.safe_dump(definition(kind)), encoding="utf-8")
     with running(folder / "server", components("1.36"), crds=definitions) as server:
         assert not server.refused_kinds, server.refused_kinds
         shipped = yaml.safe_load_all(DEPLOYED.read_text(encoding="utf-8"))
         rights = [each for each in shipped if each["kind"] != "Deployment"]
-        server.kubectl("create", "-f", "-", stdin=core.as_yaml([*rights, node(), storage_class(), *kinds.crds()]))
+        server.kubectl("create", "-f", "-", stdin=core.as_yaml([*rights, node(), storage_class()]))
         address = {"status": {"addresses": [{"type": "InternalIP", "address": NODE_ADDRESS}]}}
         words = ["--subresource=status", "--type=merge", "-p", orjson.dumps(address).decode()]
         server.kubectl("patch", "node", NODE, *words)
+        yield server
+
+
+@contextmanager
+def management(folder: Path) -> Iterator[Server]:
+    """The same with Cluster API: core, an infrastructure provider, and our kinds for it."""
+    with standalone(folder, K0smotronControlPlane, K0smotronControlPlaneTemplate) as server:
+        server.kubectl("create", "-f", "-", stdin=core.as_yaml(kinds.crds()))
         with managing(server), Provider(from_kubeconfig(server.folder / "admin.kubeconfig"), Shelf()):
             yield server
+
+
+def bare_core_clusters() -> Object:
+    """Core's Cluster as a definition without anybody behind it."""
+    open_ended = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    version = {
+        "name": CORE_CLUSTER.version, "served": True, "storage": True,
+        "schema": {"openAPIV3Schema": {"type": "object", "properties": {"spec": open_ended, "status": open_ended}}},
+    }  # fmt: skip
+    names = {"kind": CORE_CLUSTER.kind, "plural": CORE_CLUSTER.plural}
+    spec = {"group": CORE_CLUSTER.group, "scope": "Namespaced", "names": names, "versions": [version]}
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": CORE_CLUSTER.definition}, "spec": spec,
+    }  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,6 +220,11 @@ def known_to_core(body: Object) -> bool:
     """Whether the Cluster says that its control plane is initialized and where it is."""
     initialized = body.get("status", {}).get("initialization", {}).get("controlPlaneInitialized")
     return bool(initialized) and bool(body["spec"].get("controlPlaneEndpoint"))
+
+
+def status_of(body: Object, kind: str) -> str:
+    """The status of a condition; "" if it is not there."""
+    return str(conditions(body).get(kind, {}).get("status", "")) if body else ""
 
 
 def managers(body: Object) -> set[str]:

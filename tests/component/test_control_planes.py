@@ -9,13 +9,16 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import AsyncIterator, Iterator
-from contextlib import aclosing, suppress
+from contextlib import ExitStack, aclosing, asynccontextmanager, suppress
 from functools import partial
 from typing import Any
 
 import orjson
 import pytest
 
+from e2e.capi import core
+from hosted_cp.api.control_plane import K0smotronControlPlane
+from hosted_cp.api.crds import definition
 from hosted_cp.hosting.control_plane import BLOCK_MOVE, FINALIZER
 from hosted_cp.kube.client import ApiClient
 from hosted_cp.kube.credentials import certificate_credentials
@@ -38,13 +41,17 @@ from tests.component.capi import (
     VERSION,
     CapiStage,
     at_rest,
+    bare_core_clusters,
     fields_of,
     management,
     managers,
+    standalone,
+    status_of,
 )
 from tests.component.hosting import OPERATOR, Object, conditions, minted
-from tests.component.kubelet import NEVER_READY, StandInKubelet
+from tests.component.kubelet import NEVER_READY, Behaviour, StandInKubelet
 from tests.component.standin_tenants import StandInTenants
+from tests.component.test_invariants_rights import OPTIONAL, ROLES, _races, used
 
 #: Owners of fields that are ours.
 OURS = {"hosted-cp", "hosted-cp-metadata"}
@@ -73,26 +80,27 @@ async def stages(
     capi_server: Server, capi_kubelet: StandInKubelet, capi_tenants: StandInTenants
 ) -> AsyncIterator[tuple[CapiStage, CapiStage]]:
     """Two namespaces beside one another."""
-    access = capi_server.access(OPERATOR, "system:serviceaccounts", "system:serviceaccounts:hosted-cp")
-    admin = capi_server.admin
+    async with (
+        staged(capi_server, capi_kubelet, capi_tenants) as one,
+        staged(capi_server, capi_kubelet, capi_tenants) as two,
+    ):
+        yield one, two
+
+
+@asynccontextmanager
+async def staged(server: Server, kubelet: StandInKubelet, tenants: StandInTenants) -> AsyncIterator[CapiStage]:
+    """A fresh namespace; its deletion is begun at the end, and not waited for."""
+    access = server.access(OPERATOR, "system:serviceaccounts", "system:serviceaccounts:hosted-cp")
+    admin = server.admin
     credentials = certificate_credentials(
         server=admin.server, ca=admin.ca, certificate=admin.pair.certificate, key=admin.pair.key
     )
-    names = [f"capi-{uuid.uuid4().hex[:8]}" for _ in range(2)]
+    name = f"capi-{uuid.uuid4().hex[:8]}"
     async with ApiClient(credentials, agent="component-test") as client:
-        for name in names:
-            await client.create(NAMESPACE, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
-        one, two = (
-            CapiStage(
-                server=capi_server, admin=client, kubelet=capi_kubelet, tenants=capi_tenants, namespace=name,
-                access=access,
-            )
-            for name in names
-        )  # fmt: skip
-        yield one, two
-        for name in names:
-            with suppress(NotFound, Conflict):  # a test may have done it
-                await client.delete(NAMESPACE, None, name)
+        await client.create(NAMESPACE, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+        yield CapiStage(server=server, admin=client, kubelet=kubelet, tenants=tenants, namespace=name, access=access)
+        with suppress(NotFound, Conflict):  # a test may have done it
+            await client.delete(NAMESPACE, None, name)
 
 
 @pytest.fixture
@@ -115,9 +123,7 @@ async def test_core_learns_of_the_control_plane_and_where_it_is(stage: CapiStage
         known = conditions(cluster)
         assert known["ControlPlaneInitialized"]["status"] == "True"
         # B9: core could read every condition.
-        found = await stage.until(
-            CORE_CLUSTER, ["a"], lambda b: conditions(b)["ControlPlaneAvailable"]["status"] == "True"
-        )
+        found = await stage.until(CORE_CLUSTER, ["a"], lambda b: status_of(b, "ControlPlaneAvailable") == "True")
         for kind in ("ControlPlaneAvailable", "RollingOut", "ScalingUp", "ScalingDown"):
             assert conditions(found["a"])[kind]["reason"] != "InvalidConditionReported", kind
         assert conditions(body)["Paused"]["status"] == "False"
@@ -135,7 +141,6 @@ async def test_core_learns_of_the_control_plane_and_where_it_is(stage: CapiStage
         assert (status["version"], status["versions"]) == (VERSION, [{"version": VERSION, "replicas": 1}])
         assert status["externalManagedControlPlane"] is True
         assert [status[f"{each}eplicas"] for each in ("r", "readyR", "availableR", "upToDateR")] == [1, 1, 1, 1]
-        assert cluster["status"]["controlPlane"]["replicas"] in (0, 1)
         assert body["metadata"]["annotations"][BLOCK_MOVE] == ""
 
         # B3, B4.
@@ -188,9 +193,7 @@ async def test_a_pause_holds_everything_but_finalizer_and_condition(stage: CapiS
             await stage.admin.merge_patch(
                 CONTROL_PLANE, stage.namespace, "a-cp", {"metadata": {"ownerReferences": [reference]}}
             )
-        found = await stage.until(
-            CONTROL_PLANE, ["a-cp"], lambda b: conditions(b).get("Paused", {}).get("status") == "True"
-        )
+        found = await stage.until(CONTROL_PLANE, ["a-cp"], lambda b: status_of(b, "Paused") == "True")
         await stage.rest(operator)
         assert found["a-cp"]["metadata"]["finalizers"] == [FINALIZER]
         assert list(found["a-cp"]["status"]) == ["conditions"]
@@ -201,7 +204,7 @@ async def test_a_pause_holds_everything_but_finalizer_and_condition(stage: CapiS
         else:
             gone = {"metadata": {"annotations": dict.fromkeys(paused)}}
             await stage.admin.merge_patch(CONTROL_PLANE, stage.namespace, "a-cp", gone)
-        await stage.until(CONTROL_PLANE, ["a-cp"], lambda b: conditions(b)["Paused"]["status"] == "False", seconds=10.0)
+        await stage.until(CONTROL_PLANE, ["a-cp"], lambda b: status_of(b, "Paused") == "False", seconds=10.0)
         await stage.serving("a")
 
 
@@ -219,7 +222,7 @@ async def test_initialized_after_the_answer_and_for_ever(stage: CapiStage) -> No
         for pod in await stage.admin.list(POD, stage.namespace):
             if pod["metadata"]["labels"]["component"] == "cluster":
                 await stage.admin.delete(POD, stage.namespace, pod["metadata"]["name"])
-        found = await stage.until(CONTROL_PLANE, ["a-cp"], lambda b: conditions(b)["Available"]["status"] == "False")
+        found = await stage.until(CONTROL_PLANE, ["a-cp"], lambda b: status_of(b, "Available") == "False")
         assert found["a-cp"]["status"]["initialization"] == {"controlPlaneInitialized": True}
 
 
@@ -244,6 +247,7 @@ async def test_a_version_change_is_told_old_first_and_ends_with_the_same_words(s
     """B8, as core sees it: the lowest version first, and never a word that the user did not write."""
     old, new = "v1.35.4+k0s", "v1.36.3+k0s"
     async with stage.operating() as operator:
+        stage.kubelet.script(stage.namespace, "kmc-a-*", Behaviour(ready_after=0.5))
         await stage.create_cluster("a", replicas=2, version=old)
         await stage.serving("a")
         told: list[list[str]] = []
@@ -271,7 +275,7 @@ async def test_a_version_change_is_told_old_first_and_ends_with_the_same_words(s
         assert found["a-cp"]["spec"]["version"] == found["a-cp"]["status"]["version"] == new
         cluster = await stage.until(
             CORE_CLUSTER, ["a"],
-            lambda b: [v["version"] for v in b["status"]["controlPlane"].get("versions", [])] == [new],
+            lambda b: [v["version"] for v in b["status"].get("controlPlane", {}).get("versions", [])] == [new],
         )  # fmt: skip
         assert cluster["a"]["metadata"]["name"] == "a"
 
@@ -283,9 +287,7 @@ async def test_a_lost_authority_is_reported_and_not_made_again(stage: CapiStage)
         await stage.serving("a")
         await stage.rest(operator)
         await stage.admin.delete(SECRET, stage.namespace, "a-ca")
-        await stage.until(
-            CONTROL_PLANE, ["a-cp"], lambda b: conditions(b)["CertificatesAvailable"]["status"] == "False"
-        )
+        await stage.until(CONTROL_PLANE, ["a-cp"], lambda b: status_of(b, "CertificatesAvailable") == "False")
         await stage.rest(operator)
         assert await stage.find(SECRET, "a-ca") is None
 
@@ -450,7 +452,7 @@ async def test_a_paused_end_is_held(stage: CapiStage) -> None:
         await stage.serving("a")
         await stage.change_cluster("a", paused=True)
         await stage.admin.delete(CONTROL_PLANE, stage.namespace, "a-cp")
-        await stage.until(CONTROL_PLANE, ["a-cp"], lambda b: conditions(b)["Paused"]["status"] == "True")
+        await stage.until(CONTROL_PLANE, ["a-cp"], lambda b: status_of(b, "Paused") == "True")
         await stage.rest(operator)
         assert await stage.find(STATEFUL_SET, "kmc-a") is not None
         await stage.change_cluster("a", paused=None)
@@ -465,3 +467,56 @@ async def test_the_end_of_the_namespace_is_the_end_of_everything(stages: tuple[C
         await stage.admin.delete(NAMESPACE, None, stage.namespace)
         await stage.all_gone("a")
         assert await stage.remaining() == []
+
+
+# --- rights, and kinds that come later --------------------------------------------------------------------------------
+
+
+async def test_every_right_of_the_optional_role_is_used_and_no_other(stage: CapiStage) -> None:
+    since = stage.audit.mark()
+    async with stage.operating(with_kopf=True, hooks=_races(stage)):
+        await stage.create_cluster("a")
+        await stage.serving("a")
+        await stage.admin.delete(CORE_CLUSTER, stage.namespace, "a")
+        await stage.all_gone("a")
+    requests = stage.audit.requests(since=since, user=OPERATOR)
+    assert [str(each) for each in requests if each.code in {401, 403}] == []
+    assert used(requests) <= {pair for role in ROLES for pair in _pairs(role)}
+    [optional] = [role for role in ROLES if OPTIONAL in role["metadata"].get("labels", {})]
+    ours = {pair for pair in _pairs(optional) if pair[0].partition("/")[0] == CONTROL_PLANE.plural}
+    assert ours - used(requests) == {("k0smotroncontrolplanes/finalizers", "update")}  # checked, not requested
+
+
+def _pairs(role: Object) -> set[tuple[str, str]]:
+    return {(resource, verb) for rule in role["rules"] for resource in rule["resources"] for verb in rule["verbs"]}
+
+
+async def test_kinds_that_come_later_are_picked_up_and_may_go_again(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The operator runs where Cluster API is not installed; what is installed afterwards is found without a restart."""
+    with ExitStack() as stack:
+        server = stack.enter_context(standalone(tmp_path_factory.mktemp("without-capi")))
+        kubelet = stack.enter_context(StandInKubelet(server))
+        tenants = stack.enter_context(StandInTenants(server))
+        async with staged(server, kubelet, tenants) as stage, stage.operating(with_kopf=True) as operator:
+            await stage.create("standalone")
+            await stage.available("standalone")
+            await stage.rest(operator)
+            since = stage.audit.mark()
+            await asyncio.sleep(3)
+            assert stage.spent(since) == {}, "nobody asks for kinds that are not there"
+            later = core.as_yaml([bare_core_clusters(), definition(K0smotronControlPlane)])
+            server.kubectl("create", "-f", "-", stdin=later)
+            server.kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", "-", stdin=later)
+            cluster = (await stage.admin.create(CORE_CLUSTER, stage.cluster("a"))).body
+            body = stage.control_plane("a")
+            reference = {key: cluster["metadata"][key] for key in ("name", "uid")}
+            body["metadata"]["ownerReferences"] = [
+                {"apiVersion": CORE_CLUSTER.api_version, "kind": "Cluster", **reference}
+            ]
+            await stage.admin.create(CONTROL_PLANE, body)
+            await stage.serving("a")
+            await stage.admin.delete(CONTROL_PLANE, stage.namespace, "a-cp")
+            await stage.until(CONTROL_PLANE, ["a-cp"], lambda body: not body)
+            server.kubectl("delete", "-f", "-", stdin=later)
+            await stage.change("standalone", {"replicas": 2})
+            await stage.available("standalone")
