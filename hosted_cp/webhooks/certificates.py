@@ -63,14 +63,15 @@ class Tls:
     context: ssl.SSLContext = field(default_factory=lambda: ssl.create_default_context(ssl.Purpose.CLIENT_AUTH))
     #: Set once there is a certificate.
     usable: asyncio.Event = field(default_factory=asyncio.Event)
-    _fingerprint: str = ""
+    #: Of the certificate in use.
+    fingerprint: str = ""
 
     def use(self, certificate: bytes, key: bytes) -> None:
         """Serve new connections with this certificate. Raises CertificateError, and changes nothing, for a bad one."""
         facts = secret_facts(type="", data={CERTIFICATE: certificate, KEY: key}).certificates.get(CERTIFICATE)
         if facts is None:
             raise CertificateError("there is no certificate in it")
-        if facts.fingerprint == self._fingerprint:
+        if facts.fingerprint == self.fingerprint:
             return
         try:
             with unnamed_file(certificate + b"\n" + key) as path:
@@ -81,7 +82,7 @@ class Tls:
             raise CertificateError(
                 f"certificate and key do not serve: {error.reason or type(error).__name__}"
             ) from None
-        self._fingerprint = facts.fingerprint
+        self.fingerprint = facts.fingerprint
         self.metrics.serves_until(facts.not_after)
         self.usable.set()
         log.info("serving with a certificate that ends at %s", facts.not_after.isoformat())
