@@ -96,7 +96,7 @@ async def _unproven(client: ApiClient, resource: Resource, definition: Object, n
     others = [each for each in stored_versions(definition) if each != resource.version]
     if not others:
         return ""
-    if (definition["spec"].get("conversion") or {}).get("strategy") != "Webhook":
+    if not _converts(definition):
         return (
             f"objects of kind {resource.kind} are stored as {', '.join(others)} and nobody is named who converts them: "
             "apply the definitions of this release (crds/) and deploy/webhook.yaml"
@@ -213,9 +213,7 @@ class Definitions:
         if len(self._caches.store(WEBHOOK_CONFIGURATION)):
             configuration = await self._get(WEBHOOK_CONFIGURATION, CONFIGURATION)
             if configuration is not None:
-                await self._trusted(
-                    WEBHOOK_CONFIGURATION, configuration, _of_configuration(configuration, bundle, self._namespace)
-                )
+                await self._trusted(WEBHOOK_CONFIGURATION, configuration, _of_configuration(configuration, bundle))
 
     async def _bundle(self) -> bytes:
         """The CAs to trust, PEM; b"" where the webhook has made none (certificates come from elsewhere then)."""
@@ -248,7 +246,7 @@ class Definitions:
         name = str(definition["metadata"]["name"])
         resource = RESOURCES[name]
         others = [each for each in stored_versions(definition) if each != resource.version]
-        if others and name not in self._migrations and not unproven_statically(definition):
+        if others and name not in self._migrations and _converts(definition):
             task = group.create_task(self._migrate(resource, name), name=f"migrate {name}")
             self._migrations[name] = task
             task.add_done_callback(lambda _: self._migrations.pop(name, None))
@@ -273,9 +271,9 @@ class Definitions:
             await asyncio.sleep(pause)
 
 
-def unproven_statically(definition: Object) -> bool:
-    """Whether nobody is named who converts."""
-    return (definition["spec"].get("conversion") or {}).get("strategy") != "Webhook"
+def _converts(definition: Object) -> bool:
+    """Whether anybody is named who converts."""
+    return bool((definition["spec"].get("conversion") or {}).get("strategy") == "Webhook")
 
 
 def _of_definition(definition: Object, bundle: bytes) -> Object | None:
@@ -285,7 +283,7 @@ def _of_definition(definition: Object, bundle: bytes) -> Object | None:
     return {"spec": {"conversion": {"webhook": {"clientConfig": {"caBundle": _encoded(bundle)}}}}}
 
 
-def _of_configuration(configuration: Object, bundle: bytes, namespace: str) -> Object | None:
+def _of_configuration(configuration: Object, bundle: bytes) -> Object | None:
     if not bundle or _managed_elsewhere(configuration):
         return None
     ours = [each for each in configuration.get("webhooks") or () if _is_ours(each["clientConfig"])]
