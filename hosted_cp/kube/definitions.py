@@ -167,9 +167,10 @@ class Definitions:
         failures = 0
         while True:
             try:
-                async with aclosing(self._client.pages(CRD, metadata_only=True)) as pages:
-                    async for _ in pages:
-                        return True
+                await self._client.get(CRD, None, next(iter(RESOURCES)))
+                return True
+            except NotFound:
+                return True
             except Forbidden:
                 log.info(
                     "our definitions are not looked after (the webhook's CA, storage versions): "
@@ -177,7 +178,7 @@ class Definitions:
                 )
                 return False
             except ApiError as error:
-                log.warning("the definitions cannot be listed: %s", error.public())
+                log.warning("our definitions cannot be read: %s", error.public())
                 await asyncio.sleep(pause_after(failures))
                 failures += 1
 
