@@ -35,7 +35,7 @@ class Unreadable(ValueError):
 #: JSON for what is not there.
 _NULL = msgspec.Raw(b"null")
 
-#: Kinds of whose content only facts are kept.
+#: Kinds of whose content facts are kept; of Secrets nothing else.
 _BY_FACTS = (SECRET, CONFIG_MAP)
 
 #: What is kept where nobody says: all.
@@ -124,7 +124,7 @@ def observe(
         parts = _parts(raw)
         metadata = _metadata(parts["metadata"])
         facts = _facts(parts, resource) if resource in _BY_FACTS and not metadata_only else None
-        kept = b"" if metadata_only or resource in _BY_FACTS else _kept(parts, metadata, resource, keep)
+        kept = b"" if metadata_only or resource == SECRET else _kept(parts, metadata, resource, keep)
         labels = _labels.get(metadata.labels, answer=lambda: _texts(metadata.labels) or {})
         owners = _owners.get(
             metadata.ownerReferences, answer=lambda: tuple(_owner_list(metadata.ownerReferences) or ())

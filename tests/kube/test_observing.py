@@ -62,11 +62,12 @@ def test_what_objects_have_in_common_is_kept_once() -> None:
     assert one.managers == {"somebody"}
 
 
-def test_of_a_config_map_too() -> None:
+def test_of_a_config_map_facts_are_kept_too() -> None:
     raw = sent("a", data={"text": "grüße"}, binaryData={"blob": base64.b64encode(b"\xff\x00").decode()})
     assert config_map_data(raw) == {"text": "grüße".encode(), "blob": b"\xff\x00"}
-    seen = observe(raw, resource=CONFIG_MAP)
-    assert seen.raw == b""
+    seen = observe(raw, resource=CONFIG_MAP, keep={"data": frozenset(), "binaryData": frozenset()})
+    assert not seen.get("data") and not seen.get("binaryData"), "unless somebody wants it"
+    assert observe(raw, resource=CONFIG_MAP).get("data") == {"text": "grüße"}
     assert seen.secret is not None
     assert set(seen.secret.digests) == {"text", "blob"}
     assert seen.secret.size == 9
