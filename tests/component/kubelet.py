@@ -9,7 +9,6 @@ so that a test (or the operator in it) that blocks its loop does not stop the wo
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import fnmatch
 import itertools
 import threading
@@ -219,7 +218,7 @@ class StandInKubelet:
             self._world.bound_claims.add(key)
             self._reconsider(key[0])
         elif (item["spec"].get("storageClassName") or "") in self._classes:
-            self._start(self._forgiving(self._bind_claim(item)))
+            self._start(self._keep_at(lambda: self._bind_claim(item), lambda: key not in self._world.bound_claims))
 
     def _on_pod(self, kind: str, item: dict[str, Any]) -> None:
         key = _key(item)
@@ -260,10 +259,14 @@ class StandInKubelet:
             if pod.playing is not None and pod.playing.ready_after:
                 pod.task.cancel()  # it only waits for its moment
         else:
-            pod.task = self._start(self._forgiving(self._play(key, pod)))
-            pod.task.add_done_callback(lambda _: self._played(key, pod))
+            pod.task = self._start(
+                self._keep_at(lambda: self._play(key, pod), lambda: self._world.pods.get(key) is pod)
+            )
+            pod.task.add_done_callback(lambda task: self._played(key, pod, task))
 
-    def _played(self, key: tuple[str, str], pod: _Pod) -> None:
+    def _played(self, key: tuple[str, str], pod: _Pod, task: asyncio.Task[None]) -> None:
+        if pod.task is not task:
+            return  # it is played again already
         pod.task = None
         if pod.again and self._world.pods.get(key) is pod:
             pod.again = False
@@ -335,10 +338,20 @@ class StandInKubelet:
         number = next(self._addresses)
         return f"10.244.{number // 250 % 256}.{number % 250 + 1}"
 
-    async def _forgiving(self, work: Awaitable[None]) -> None:
-        """A pod may vanish while it is played: that is no error of the stand-in."""
-        with contextlib.suppress(aiohttp.ClientResponseError):
-            await work
+    async def _keep_at(self, work: Callable[[], Awaitable[None]], wanted: Callable[[], bool]) -> None:
+        """As a kubelet does: what failed is tried again, as long as it is wanted. What has vanished is no error."""
+        while True:
+            try:
+                await work()
+                return
+            except aiohttp.ClientResponseError as refusal:
+                if refusal.status == 404:
+                    return
+            except (aiohttp.ClientError, TimeoutError):
+                pass
+            await asyncio.sleep(0.2)
+            if not wanted():
+                return
 
     async def _patch(self, path: str, body: Mapping[str, Any]) -> None:
         await self._call("PATCH", path, json=body, headers={"Content-Type": "application/merge-patch+json"})

@@ -40,7 +40,7 @@ from hosted_cp.kube.resources import (
     Resource,
     resource_for,
 )
-from hosted_cp.operator import Operator, Options
+from hosted_cp.operator import LEASE_NAME, Operator, Options
 from tests.component.audit import Request
 from tests.component.hosting import CATALOGUE, DEPLOYED, OPERATOR, Object, Stage, minted
 from tests.component.test_client import credentials_of
@@ -96,6 +96,8 @@ async def scene(stage: Stage, **spec: Any) -> None:
     lease: dict[str, Any] = {
         "lease_namespace": "hosted-cp", "terms": Terms(duration=20, renew_within=15, renew_every=0.5, pause=0.1)
     }  # fmt: skip
+    # It is the server's, not the namespace's: a scene that came before has left it.
+    stage.server.kubectl("delete", "lease", LEASE_NAME, "-n", lease["lease_namespace"], "--ignore-not-found")
     async with stage.operating(settings=settings, with_kopf=True, hooks=_races(stage), **lease) as operator:
         # An heir waits for the lease, which it watches.
         heir = asyncio.create_task(_inherit(stage, lease))
