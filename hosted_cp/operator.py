@@ -40,6 +40,7 @@ from hosted_cp.kube.resources import SECRET, Resource
 from hosted_cp.kube.secret_data import SecretData
 from hosted_cp.kube.serving import LoopLag, serving
 from hosted_cp.kube.tenant import TenantClients
+from hosted_cp.kube.tenant_nodes import TenantNodes
 
 log = logging.getLogger(__name__)
 
@@ -94,6 +95,8 @@ class Kind:
     resource: Resource
     watched: tuple[Watched, ...]
     build: ControllerFactory
+    #: How many of its probes are asked at once.
+    questions: int = 32
 
 
 class Operator:
@@ -150,6 +153,8 @@ class Operator:
             secrets = SecretData(client, caches, recent=RecentMaterial())
             tenants = TenantClients(caches=caches, secrets=secrets, now=self._sources.now, observe=self.metrics.request)
             stack.push_async_callback(tenants.close)
+            nodes = TenantNodes(tenants=tenants)
+            stack.push_async_callback(nodes.close)
             lease = self._lease(client)
             leadership: Leadership = lease if lease is not None else Unelected()
             executor = Executor(
@@ -159,9 +164,10 @@ class Operator:
             loops = []
             for kind in self._kinds:
                 prober: Prober[Key] = Prober(
-                    askers={"tenant-api": tenant_api(tenants), "dial": dial(secrets)},
+                    askers={"tenant-api": tenant_api(tenants), "dial": dial(secrets), "node": nodes.ask},
                     enqueue=lambda key: None,  # the loop sets its own
                     now=self._sources.now,
+                    most=kind.questions,
                 )
                 stack.push_async_callback(prober.close)
                 controller = kind.build(Parts(caches=caches, prober=prober, sources=self._sources, options=options))
@@ -371,7 +377,8 @@ def _both(one: Watched, other: Watched) -> Watched:
     else:
         keep = {part: one.keep[part] | other.keep[part] for part in one.keep.keys() & other.keep.keys()}
         more = replace(one, keep=keep)
-    return replace(more, optional=one.optional and other.optional)
+    beside = one.beside if one.beside == other.beside else None
+    return replace(more, optional=one.optional and other.optional, beside=beside)
 
 
 # -- kopf ------------------------------------------------------------------------------------------------------------

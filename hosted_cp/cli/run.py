@@ -12,14 +12,15 @@ from typing import Any
 
 from hosted_cp.cli import logs
 from hosted_cp.cli.render import catalogue
-from hosted_cp.controllers import join_tokens, tenants
+from hosted_cp.controllers import join_tokens, tenants, worker_configs
 from hosted_cp.controllers.clusters import Clusters
 from hosted_cp.controllers.control_planes import ControlPlanes
 from hosted_cp.controllers.join_tokens import JoinTokens
+from hosted_cp.controllers.worker_configs import WorkerConfigs
 from hosted_cp.hosting.settings import Settings
 from hosted_cp.kube import credentials
 from hosted_cp.kube.errors import ApiError
-from hosted_cp.kube.resources import CLUSTER, CONTROL_PLANE, JOIN_TOKEN_REQUEST
+from hosted_cp.kube.resources import CLUSTER, CONTROL_PLANE, JOIN_TOKEN_REQUEST, WORKER_CONFIG
 from hosted_cp.operator import Kind, Operator, Options, PartEnded, Parts
 
 log = logging.getLogger(__name__)
@@ -40,12 +41,24 @@ def kinds(settings: Settings, *, cluster_wide: bool = True) -> tuple[Kind, ...]:
         of_control_planes = ControlPlanes(parts.caches, settings, now=now)
         return JoinTokens(parts.caches, settings, of_clusters, of_control_planes, now=now)
 
+    def build_worker_configs(parts: Parts) -> WorkerConfigs:
+        now = parts.sources.now
+        of_control_planes = ControlPlanes(parts.caches, settings, now=now)
+        return WorkerConfigs(parts.caches, settings, of_control_planes, now=now, findings=parts.prober.findings)
+
     of_tenants = tuple(tenants.watched(cluster_wide=cluster_wide))
     with_core = (*of_tenants, tenants.CORE_CLUSTERS)
     return (
         Kind(resource=CLUSTER, watched=of_tenants, build=build_clusters),
         Kind(resource=CONTROL_PLANE, watched=with_core, build=build_control_planes),
         Kind(resource=JOIN_TOKEN_REQUEST, watched=(*join_tokens.watched(), *with_core), build=build_join_tokens),
+        Kind(
+            resource=WORKER_CONFIG,
+            watched=(*worker_configs.watched(), *with_core),
+            build=build_worker_configs,
+            # Each machine that has not joined yet waits for its Node, which costs nothing: all share one watch.
+            questions=10_000,
+        ),
     )
 
 

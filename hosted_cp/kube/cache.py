@@ -59,6 +59,8 @@ class Watched:
     fields: str = ""
     #: Whether the operator runs without it, too.
     optional: bool = False
+    #: An optional kind without which this one is of no use: it is followed only when that is there.
+    beside: Resource | None = None
 
 
 class Caches:
@@ -79,6 +81,9 @@ class Caches:
         self.stores: Mapping[Resource, Store] = {resource: Store(resource) for resource in self._watched}
         self._subscribers: list[Subscriber] = []
         self._missing: set[Resource] = set()
+        #: Set once it is known whether a kind is there; and while it is.
+        self._told = {resource: asyncio.Event() for resource in self._watched}
+        self._there = {resource: asyncio.Event() for resource in self._watched}
         #: By name of a definition: set when there is news of it.
         self._defined = {each.definition: asyncio.Event() for each in self._watched}
         self._followers = [
@@ -178,17 +183,30 @@ class Caches:
         return self._client
 
     def found(self, resource: Resource) -> None:
-        """An optional kind has been listed."""
+        """A kind has been listed."""
         self._missing.discard(resource)
+        self._told[resource].set()
+        self._there[resource].set()
+
+    async def is_there(self, resource: Resource) -> bool:
+        """Whether a kind is there, once that is known."""
+        await self._told[resource].wait()
+        return self._there[resource].is_set()
+
+    async def until_there(self, resource: Resource) -> None:
+        """Wait for a kind that may be missing."""
+        await self._there[resource].wait()
 
     async def until_defined(self, resource: Resource, *, again: float) -> None:
         """Wait for news of the definition of a missing kind; no longer than `again` (seconds) if there is one: what is
         defined is served a moment later. Where nobody follows definitions, look again now and then."""
         self._missing.add(resource)
+        self._told[resource].set()
+        self._there[resource].clear()
         news = self._defined[resource.definition]
         news.clear()
         limit: float | None = _RARELY
-        if CRD in self.stores:
+        if CRD in self.stores and resource.group:  # (the core group's kinds have no definition)
             limit = again if self.stores[CRD].get(None, resource.definition) is not None else None
         with suppress(TimeoutError):
             async with asyncio.timeout(limit):
@@ -219,6 +237,10 @@ class _Follower:
             begun = time.monotonic()
             pause = 0.0
             try:
+                beside = self._watched.beside
+                if not self._version and beside is not None and not await self._caches.is_there(beside):
+                    self.synced.set()
+                    await self._caches.until_there(beside)
                 if not self._version:
                     await self._list()
                 await self._watch()

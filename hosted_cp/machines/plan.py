@@ -20,28 +20,24 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-import orjson
-
 from hosted_cp.api import worker_config_checks
 from hosted_cp.api.worker_config import K0sWorkerConfigSpec
 from hosted_cp.api.worker_config_checks import CLUSTER_LABEL
 from hosted_cp.k0s import tokens
-from hosted_cp.machines import checks, status
+from hosted_cp.machines import checks, nodes, status
 from hosted_cp.machines.mapping import Unclear, worker_of
 from hosted_cp.machines.recipes import SECRET_TYPE, VALUE_KEY, WorkerDataRecipe
 from hosted_cp.machines.render import size_warnings, warnings_of
 from hosted_cp.machines.status import Cause, of_problems
 from hosted_cp.machines.view import WorkerView, cluster_name, owning_machine
-from hosted_cp.machines.worker import Worker, machine_label
+from hosted_cp.machines.worker import Worker
 from hosted_cp.planning import diff
 from hosted_cp.planning.actions import (
     Action,
     Create,
     Delete,
-    IdentifyNode,
     PatchMetadata,
     Plan,
-    Probe,
     Ref,
     Replace,
     Target,
@@ -64,9 +60,6 @@ EXTENDED_AT = LIFE / 3
 #: A pool's token is made anew when half of its life is left: each time the infrastructure has to take over new data.
 POOL_LIFE = timedelta(hours=24)
 ROTATED_AT = POOL_LIFE / 2
-
-#: Seconds for which a Node is waited for before the question is asked again. It is a watch: waiting costs nothing.
-NODE_PATIENCE = 600.0
 
 
 def plan(view: WorkerView) -> Plan:
@@ -375,7 +368,7 @@ def _kept(view: WorkerView, secret: Observed) -> Plan:
         return status.available(view, name, notes=_notes(view, secret), actions=(*actions, *_released(view)))
     if view.pool:
         upkeep = _rotation(view, secret)
-    elif _held_by(secret) and not _leaving(view):
+    elif _held_by(secret) and not view.leaving:
         upkeep = _extension(view, secret)
     else:
         upkeep = _Upkeep()
@@ -385,10 +378,15 @@ def _kept(view: WorkerView, secret: Observed) -> Plan:
         view,
         name,
         notes=(*_notes(view, secret), *upkeep.notes),
-        actions=(*(_finalizer(view) if _held_by(secret) else ()), *actions, *upkeep.actions, *_identification(view)),
+        actions=(
+            *(_finalizer(view) if _held_by(secret) else ()),
+            *actions,
+            *upkeep.actions,
+            *nodes.identification(view),
+        ),
         retry_after=upkeep.after,
     )
-    return replace(made, probes=tuple(_probes(view)))
+    return replace(made, probes=tuple(nodes.probes(view)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -398,11 +396,6 @@ class _Upkeep:
     actions: tuple[Action, ...] = ()
     after: float | None = None
     notes: tuple[str, ...] = ()
-
-
-def _leaving(view: WorkerView) -> bool:
-    """Whether the machine is on its way out, so that it need not join any more."""
-    return view.machine is not None and view.machine.deleting
 
 
 def _metadata(view: WorkerView, secret: Observed) -> Iterator[Action]:
@@ -490,59 +483,7 @@ def _notes(view: WorkerView, secret: Observed) -> Iterator[str]:
         worker = _worker(view)
         if isinstance(worker, Worker):
             yield from warnings_of(worker)
-            if machine_label(worker) is None and not view.pool:
-                yield (
-                    f"the name of {_machine(view)} cannot be a label's value, so its Node must get the providerID from"
-                    " a cloud provider"
-                )
-    found = _node(view)
-    if found is not None and found.provider_id not in ("", view.asks("providerID")):
-        yield (
-            f"Node {found.name} has providerID {found.provider_id[:253]}, and {_machine(view)} has"
-            f" {view.asks('providerID')[:253]}: they never meet; delete the Machine, or correct its infrastructure"
-        )
-
-
-# --- the Node --------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Node:
-    name: str
-    uid: str
-    provider_id: str
-
-
-def _probes(view: WorkerView) -> Iterator[Probe]:
-    """Wait for the Machine's Node, where its id is known and nobody has put it there."""
-    way, provider_id = view.way, view.asks("providerID")
-    if way is None or view.pool or view.joined or _leaving(view) or not provider_id or not view.reaches_tenants:
-        return
-    assert view.machine is not None
-    arguments = [
-        ("tenant", way.uid), ("authority", way.authority), ("server", way.server), ("serverName", way.server_name),
-        ("machine", view.machine.ref.name),
-    ]  # fmt: skip
-    if view.failure and (found := _node(view)) is not None:
-        arguments.append(("again", found.uid))  # another question: what was found may be gone
-    yield Probe(kind="node", key="node", arguments=tuple(arguments), deadline=NODE_PATIENCE)
-
-
-def _node(view: WorkerView) -> _Node | None:
-    finding = view.finding("node")
-    if finding is None or not finding.ok:
-        return None
-    said = orjson.loads(finding.message)
-    return _Node(name=said["name"], uid=said["uid"], provider_id=said["providerID"])
-
-
-def _identification(view: WorkerView) -> list[Action]:
-    """Give the Node its providerID, by which Cluster API knows whose it is."""
-    found, provider_id = _node(view), view.asks("providerID")
-    if found is None or found.provider_id or not provider_id or view.way is None or view.pool or _leaving(view):
-        return []
-    ref = Ref(api_version="v1", kind="Node", namespace=None, name=found.name)
-    return [IdentifyNode(ref=ref, uid=found.uid, provider_id=provider_id)]
+    yield from nodes.notes(view)
 
 
 # --- the end ---------------------------------------------------------------------------------------------------------

@@ -96,6 +96,11 @@ class WorkerView:
         """Whether the machine has become a Node. A pool never has: others may join at any time."""
         return not self.pool and self.machine is not None and bool(self.machine.get("status", "nodeRef", "name"))
 
+    @property
+    def leaving(self) -> bool:
+        """Whether the machine is on its way out, so that it need not join any more."""
+        return self.machine is not None and self.machine.deleting
+
     # -- the cluster ---------------------------------------------------------------------------------------------
 
     @property

@@ -173,12 +173,13 @@ def binary_path(worker: Worker) -> str:
     return f"{worker.install_dir.rstrip(separator)}{separator}{'k0s.exe' if windows else 'k0s'}"
 
 
-_LABEL_VALUE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
+#: What the value of a label looks like.
+LABEL_VALUE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 
 
 def machine_label(worker: Worker) -> str | None:
     """The Node's label; None where the name cannot be one, or names many machines. A kubelet with a label that is no
     label would never register."""
-    if worker.pool or not _LABEL_VALUE.fullmatch(worker.name):
+    if worker.pool or not LABEL_VALUE.fullmatch(worker.name):
         return None
     return f"{MACHINE_LABEL}={worker.name}"

@@ -24,6 +24,7 @@ from hosted_cp.api.cluster import Cluster
 from hosted_cp.api.control_plane import K0smotronControlPlane, K0smotronControlPlaneTemplate
 from hosted_cp.api.crds import definition
 from hosted_cp.api.join_token_request import JoinTokenRequest
+from hosted_cp.api.worker_config import K0sWorkerConfig, K0sWorkerConfigTemplate
 from hosted_cp.kube.errors import NotFound
 from hosted_cp.kube.resources import (
     CONTROL_PLANE,
@@ -75,7 +76,10 @@ def standalone(folder: Path, *more: type[Kind]) -> Iterator[Server]:
 @contextmanager
 def management(folder: Path) -> Iterator[Server]:
     """The same with Cluster API: core, an infrastructure provider, and our kinds for it."""
-    with standalone(folder, K0smotronControlPlane, K0smotronControlPlaneTemplate) as server:
+    ours: tuple[type[Kind], ...] = (
+        K0smotronControlPlane, K0smotronControlPlaneTemplate, K0sWorkerConfig, K0sWorkerConfigTemplate,
+    )  # fmt: skip
+    with standalone(folder, *ours) as server:
         server.kubectl("create", "-f", "-", stdin=core.as_yaml(kinds.crds()))
         with managing(server), Provider(from_kubeconfig(server.folder / "admin.kubeconfig"), Shelf()):
             yield server

@@ -105,7 +105,7 @@ class Routed:
         made = self.inner.plan(view)
         probes = tuple(
             replace(each, arguments=tuple((k, self.url if k == "server" else v) for k, v in each.arguments))
-            if each.kind == "tenant-api"
+            if each.kind in {"tenant-api", "node"}
             else each
             for each in made.probes
         )

@@ -1,7 +1,8 @@
 """Stand-ins for the API servers of tenants: as much of one as the operator speaks to, for every tenant at once.
 
 The stand-in kubelet plays pods, in which nothing runs; this plays what would answer behind their Service: the namespace
-`kube-system`, and the creation, reading and deletion of Endpoints and Secrets. One TLS listener serves all tenants. It
+`kube-system`, the creation, reading, patching and deletion of Endpoints and Secrets, and the watching and patching of
+Nodes, which tests register. One TLS listener serves all tenants. It
 tells them apart by the server name that the caller asks for (`kmc-<tenant>….<namespace>.svc`), reads that tenant's CA
 from its Secret as a pod would from its mount, serves with a certificate of that CA, and accepts nobody without one of
 the same CA. It runs in a thread with a loop of its own, like the stand-in kubelet.
@@ -55,6 +56,8 @@ class StandInTenants:
         self._spoken_to: weakref.WeakKeyDictionary[ssl.SSLObject, Tenant] = weakref.WeakKeyDictionary()
         #: By tenant: (kind, namespace, name) -> object.
         self._objects: dict[Tenant, dict[tuple[str, str, str], Object]] = {}
+        #: By tenant: those who watch its Nodes.
+        self._watching: dict[Tenant, set[asyncio.Queue[Object]]] = {}
         #: By tenant: "VERB path -> status", in order.
         self._seen: dict[Tenant, list[str]] = {}
 
@@ -70,6 +73,15 @@ class StandInTenants:
         return self._run(
             lambda: [body for key, body in self._objects.get((namespace, name), {}).items() if key[0] == kind]
         )
+
+    def register(self, namespace: str, name: str, node: Object) -> None:
+        """A kubelet makes its Node in a tenant."""
+        body = {**node, "metadata": {**node["metadata"], "uid": str(uuid.uuid4()), "resourceVersion": "1"}}
+        self._run(lambda: self._keep((namespace, name), ("nodes", "", body["metadata"]["name"]), body, "ADDED"))
+
+    def watches(self, namespace: str, name: str) -> int:
+        """How many watch the Nodes of a tenant."""
+        return self._run(lambda: len(self._watching.get((namespace, name), ())))
 
     def seen(self, namespace: str, name: str) -> list[str]:
         """The requests that a tenant has answered."""
@@ -169,6 +181,8 @@ class StandInTenants:
                 request.transport.abort()
             return web.Response()
         content = await request.read()
+        if request.query.get("watch") and request.path == "/api/v1/nodes":
+            return await self._tell_of_nodes(tenant, request)
         if request.method == "POST" and self._refusing.get(tenant):
             status, body = self._refusing[tenant], quoting(self._refusing[tenant], content)
         else:
@@ -176,12 +190,41 @@ class StandInTenants:
         self._seen.setdefault(tenant, []).append(f"{request.method} {request.path} -> {status}")
         return web.json_response(body, status=status)
 
+    async def _tell_of_nodes(self, tenant: Tenant, request: web.Request) -> web.StreamResponse:
+        """A watch: what is there, and then what happens."""
+        self._seen.setdefault(tenant, []).append(f"WATCH {request.path} -> 200")
+        label = request.query.get("labelSelector", "")
+        events: asyncio.Queue[Object] = asyncio.Queue()
+        for key, body in self._objects.get(tenant, {}).items():
+            if key[0] == "nodes":
+                events.put_nowait({"type": "ADDED", "object": body})
+        self._watching.setdefault(tenant, set()).add(events)
+        response = web.StreamResponse(headers={"Content-Type": "application/json"})
+        await response.prepare(request)
+        try:
+            async with asyncio.timeout(float(request.query.get("timeoutSeconds", "300"))):
+                while True:
+                    event = await events.get()
+                    if not label or label in (event["object"]["metadata"].get("labels") or {}):
+                        await response.write(orjson.dumps(event) + b"\n")
+        except (TimeoutError, ConnectionError):
+            return response
+        finally:
+            self._watching[tenant].discard(events)
+
+    def _keep(self, tenant: Tenant, key: tuple[str, str, str], body: Object, event: str) -> None:
+        self._objects.setdefault(tenant, {})[key] = body
+        for each in self._watching.get(tenant, ()) if key[0] == "nodes" else ():
+            each.put_nowait({"type": event, "object": body})
+
     def _act(self, tenant: Tenant, request: web.Request, content: bytes) -> tuple[int, Object]:
         parts = request.path.strip("/").split("/")
         held = self._objects.setdefault(tenant, {})
         if parts == ["api", "v1", "namespaces", "kube-system"] and request.method == "GET":
             return 200, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "kube-system", "uid": "1"}}
-        if parts[:3] != ["api", "v1", "namespaces"] or parts[4] not in {"endpoints", "secrets"}:
+        if parts[:3] == ["api", "v1", "nodes"] and len(parts) == 4:
+            parts = ["api", "v1", "namespaces", "", *parts[2:]]
+        if parts[:3] != ["api", "v1", "namespaces"] or parts[4] not in {"endpoints", "secrets", "nodes"}:
             return 404, _status(404, "NotFound")
         namespace, kind = parts[3:5]
         body: Object = orjson.loads(content) if content else {}
@@ -197,6 +240,14 @@ class StandInTenants:
             return 404, _status(404, "NotFound")
         if request.method == "GET":
             return 200, found
+        if request.method == "PATCH":
+            about = body.pop("metadata", {})
+            if any(about.get(each) not in (None, found["metadata"][each]) for each in ("uid", "resourceVersion")):
+                return 409, _status(409, "Conflict")
+            metadata = {**found["metadata"], "resourceVersion": str(int(found["metadata"]["resourceVersion"]) + 1)}
+            changed = {part: {**found.get(part, {}), **body[part]} for part in body}
+            self._keep(tenant, (kind, namespace, parts[5]), {**found, **changed, "metadata": metadata}, "MODIFIED")
+            return 200, held[kind, namespace, parts[5]]
         if request.method == "DELETE":
             wanted = (body.get("preconditions") or {}).get("uid")
             if wanted not in (None, found["metadata"]["uid"]):

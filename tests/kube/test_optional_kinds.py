@@ -15,7 +15,7 @@ from hosted_cp.kube import cache
 from hosted_cp.kube.cache import Caches, Watched
 from hosted_cp.kube.client import ApiClient, Page, WatchEvent
 from hosted_cp.kube.errors import Forbidden, NotFound
-from hosted_cp.kube.resources import CONTROL_PLANE, CRD, SECRET, Resource
+from hosted_cp.kube.resources import CONFIG_MAP, CONTROL_PLANE, CRD, SECRET, Resource
 from hosted_cp.kube.store import Change
 
 OPTIONAL = Watched(resource=CONTROL_PLANE, optional=True)
@@ -161,6 +161,19 @@ def test_an_optional_kind_that_may_not_be_read_holds_nothing_up() -> None:
         server = Server(refusing={CONTROL_PLANE})
         async with following(server, Watched(resource=CRD, metadata_only=True), OPTIONAL) as (caches, _):
             assert caches.missing == {CONTROL_PLANE}
+
+    run(scenario())
+
+
+def test_what_is_of_use_only_beside_another_kind_is_followed_with_that() -> None:
+    async def scenario() -> None:
+        server = Server()
+        server.objects[CONFIG_MAP] = [body(CONFIG_MAP, "a", 1)]
+        companion = Watched(resource=CONFIG_MAP, optional=True, beside=CONTROL_PLANE)
+        async with following(server, Watched(resource=CRD, metadata_only=True), OPTIONAL, companion) as (caches, _):
+            assert CONFIG_MAP not in server.lists
+            server.serve(CONTROL_PLANE, "b")
+            await until(lambda: len(caches.store(CONFIG_MAP)) == 1)
 
     run(scenario())
 

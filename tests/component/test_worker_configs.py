@@ -1,0 +1,411 @@
+"""`K0sWorkerConfig` against the real core manager: bootstrap data as core and infrastructure take them.
+
+Tenants are hosted control planes whose API servers are played; machines are notes on a shelf (their user data are run
+for real elsewhere: `tests/component/test_machines.py` and the lab). Nodes are registered by the tests, and core, which
+reaches nobody at the addresses of stand-ins, is told by them what it would have seen. The numbers of assertions (D) are
+those of the contract's list.
+"""
+
+from __future__ import annotations
+
+import base64
+import logging
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
+from typing import Any
+
+import orjson
+import pytest
+import yaml
+
+from e2e.capi import kinds
+from hosted_cp.k0s import tokens
+from hosted_cp.kube.client import ApiClient
+from hosted_cp.kube.credentials import certificate_credentials
+from hosted_cp.kube.errors import Conflict, NotFound
+from hosted_cp.kube.resources import (
+    CONFIG_MAP,
+    CONTROL_PLANE,
+    CORE_CLUSTER,
+    EVENT,
+    MACHINE,
+    NAMESPACE,
+    SECRET,
+    WORKER_CONFIG,
+    Resource,
+)
+from hosted_cp.machines.plan import FINALIZER
+from tests.component.apiserver import Server
+from tests.component.canaries import secrets_in
+from tests.component.capi import LAB_CLUSTER, VERSION, CapiStage, management
+from tests.component.hosting import OPERATOR, Freezer, Object, Turns, conditions
+from tests.component.kubelet import StandInKubelet
+from tests.component.standin_tenants import StandInTenants
+
+LAB_MACHINE = Resource(group=kinds.GROUP, version=kinds.VERSION, kind="LabMachine", plural="labmachines")
+LAB_MACHINE_TEMPLATE = Resource(
+    group=kinds.GROUP, version=kinds.VERSION, kind="LabMachineTemplate", plural="labmachinetemplates"
+)
+WORKER_TEMPLATE = Resource(
+    group=WORKER_CONFIG.group, version="v1beta2", kind="K0sWorkerConfigTemplate", plural="k0sworkerconfigtemplates"
+)
+DEPLOYMENT = Resource(
+    group="cluster.x-k8s.io", version="v1beta2", kind="MachineDeployment", plural="machinedeployments"
+)
+#: One worker's bootstrap, from the config's first event until its token is revoked.
+BUDGET = 15
+
+
+@pytest.fixture(scope="module")
+def capi_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with management(tmp_path_factory.mktemp("worker-configs")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def capi_kubelet(capi_server: Server) -> Iterator[StandInKubelet]:
+    with StandInKubelet(capi_server) as kubelet:
+        yield kubelet
+
+
+@pytest.fixture(scope="module")
+def capi_tenants(capi_server: Server) -> Iterator[StandInTenants]:
+    with StandInTenants(capi_server) as tenants:
+        yield tenants
+
+
+@pytest.fixture
+async def stage(
+    capi_server: Server, capi_kubelet: StandInKubelet, capi_tenants: StandInTenants
+) -> AsyncIterator[CapiStage]:
+    access = capi_server.access(OPERATOR, "system:serviceaccounts", "system:serviceaccounts:hosted-cp")
+    admin = capi_server.admin
+    credentials = certificate_credentials(
+        server=admin.server, ca=admin.ca, certificate=admin.pair.certificate, key=admin.pair.key
+    )
+    name = f"workers-{uuid.uuid4().hex[:8]}"
+    async with ApiClient(credentials, agent="component-test") as client:
+        await client.create(NAMESPACE, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+        yield CapiStage(
+            server=capi_server, admin=client, kubelet=capi_kubelet, tenants=capi_tenants, namespace=name, access=access
+        )
+        with suppress(NotFound, Conflict):
+            await client.delete(NAMESPACE, None, name)
+
+
+# --- the user's hands -------------------------------------------------------------------------------------------------
+
+
+def body(stage: CapiStage, resource: Resource, name: str, **parts: Any) -> Object:
+    metadata = {"name": name, "namespace": stage.namespace, **parts.pop("metadata", {})}
+    return {"apiVersion": resource.api_version, "kind": resource.kind, "metadata": metadata, **parts}
+
+
+async def machine(stage: CapiStage, name: str, *, cluster: str = "a", **spec: Any) -> None:
+    """A Machine by itself: its config, its infrastructure, and the Machine that refers to both."""
+    await stage.admin.create(WORKER_CONFIG, body(stage, WORKER_CONFIG, name, spec=spec))
+    await stage.admin.create(LAB_MACHINE, body(stage, LAB_MACHINE, name, spec={}))
+    await stage.admin.create(MACHINE, body(stage, MACHINE, name, spec=machine_spec(name, cluster)))
+
+
+def machine_spec(name: str, cluster: str = "a") -> Object:
+    config = {"apiGroup": WORKER_CONFIG.group, "kind": WORKER_CONFIG.kind, "name": name}
+    return {
+        "clusterName": cluster,
+        "version": VERSION,
+        "bootstrap": {"configRef": config},
+        "infrastructureRef": {"apiGroup": kinds.GROUP, "kind": "LabMachine", "name": name},
+    }
+
+
+async def deployment(stage: CapiStage, name: str, replicas: int, **spec: Any) -> None:
+    """A MachineDeployment with its templates."""
+    await stage.admin.create(WORKER_TEMPLATE, body(stage, WORKER_TEMPLATE, name, spec={"template": {"spec": spec}}))
+    inner: Object = {"template": {"spec": {}}}
+    await stage.admin.create(LAB_MACHINE_TEMPLATE, body(stage, LAB_MACHINE_TEMPLATE, name, spec=inner))
+    template = machine_spec(name)
+    template["bootstrap"]["configRef"]["kind"] += "Template"
+    template["infrastructureRef"]["kind"] += "Template"
+    wanted = {"clusterName": "a", "replicas": replicas, "template": {"spec": template}}
+    await stage.admin.create(DEPLOYMENT, body(stage, DEPLOYMENT, name, spec=wanted))
+
+
+async def joins(stage: CapiStage, name: str, *, cluster: str = "a") -> None:
+    """The machine's kubelet registers, and core sees the Node."""
+    labels = {"k0smotron.io/machine-name": name}
+    node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels}, "spec": {}}
+    stage.tenants.register(stage.namespace, cluster, node)
+
+
+async def seen_by_core(stage: CapiStage, name: str) -> None:
+    status = {"status": {"nodeRef": {"name": name}}}
+    await stage.admin.merge_patch(MACHINE, stage.namespace, name, status, subresource="status")
+
+
+# --- looking ----------------------------------------------------------------------------------------------------------
+
+
+def made(config: Object) -> bool:
+    """Whether the bootstrap data of a config are there."""
+    return conditions(config).get("Ready", {}).get("status") == "True"
+
+
+def provisioned(machine: Object) -> bool:
+    """Whether core knows the provider's id of a Machine."""
+    return bool(machine.get("spec", {}).get("providerID"))
+
+
+def why(config: Object) -> str:
+    ready = conditions(config).get("Ready", {})
+    return f"{ready.get('status')} {ready.get('reason')}: {ready.get('message')}"
+
+
+async def data_of(stage: CapiStage, name: str) -> dict[str, bytes]:
+    found = (await stage.admin.get(SECRET, stage.namespace, name)).body
+    return {key: base64.b64decode(value) for key, value in found["data"].items()}
+
+
+def token_of(data: dict[str, bytes]) -> tokens.JoinToken:
+    return tokens.decode(yaml.safe_load(data["value"])["write_files"][0]["content"])
+
+
+def known_tokens(stage: CapiStage, cluster: str = "a") -> dict[str, str]:
+    """id -> secret half of the bootstrap tokens that a tenant holds."""
+    held = [each["data"] for each in stage.tenants.objects(stage.namespace, cluster, "secrets")]
+    return {_plain(each["token-id"]): _plain(each["token-secret"]) for each in held}
+
+
+def _plain(encoded: str) -> str:
+    return base64.b64decode(encoded).decode()
+
+
+async def a_cluster(stage: CapiStage, name: str = "a") -> None:
+    await stage.create_cluster(name)
+    await stage.serving(name)
+    await stage.told_core(name)
+
+
+# --- the thread -------------------------------------------------------------------------------------------------------
+
+
+async def test_a_deployment_gets_its_machines(stage: CapiStage, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    async with stage.operating() as operator:
+        await a_cluster(stage)
+        since = stage.audit.mark()
+        metadata = {"labels": {"team": "blue"}, "annotations": {"note": "n"}}
+        await deployment(stage, "md", 2, secretMetadata=metadata, args=["--debug"])
+        await stage.until(DEPLOYMENT, ["md"], lambda b: b.get("status", {}).get("replicas") == 2)
+        names = [each["metadata"]["name"] for each in await stage.admin.list(MACHINE, stage.namespace)]
+        machines = await stage.until(MACHINE, names, provisioned)
+        configs = await stage.until(WORKER_CONFIG, names, made)
+        known, leaks = known_tokens(stage), set[bytes]()
+        for name in names:
+            # The Secret contract, and that it was taken.
+            assert machines[name]["spec"]["bootstrap"]["dataSecretName"] == name
+            status = configs[name]["status"]
+            assert (status["dataSecretName"], status["initialization"]) == (name, {"dataSecretCreated": True})
+            secret = (await stage.admin.get(SECRET, stage.namespace, name)).body
+            assert secret["type"] == "cluster.x-k8s.io/secret"
+            assert secret["metadata"]["labels"] == {"team": "blue", "cluster.x-k8s.io/cluster-name": "a"}
+            assert secret["metadata"]["annotations"]["note"] == "n"
+            [owner] = secret["metadata"]["ownerReferences"]
+            assert (owner["kind"], owner["uid"], owner["controller"]) == (
+                "K0sWorkerConfig", configs[name]["metadata"]["uid"], True,
+            )  # fmt: skip
+            data = await data_of(stage, name)
+            assert set(data) == {"value", "format"}
+            token = token_of(data)
+            assert known[token.id] == token.secret
+            endpoint = (await stage.core_seen("a"))["spec"]["controlPlaneEndpoint"]
+            assert token.server == f"https://{endpoint['host']}:{endpoint['port']}"
+            commands = "\n".join(yaml.safe_load(data["value"])["runcmd"])
+            assert f"machine-name={name}" in commands
+            assert "/run/cluster-api/bootstrap-success.complete" in commands
+            leaks |= {form for forms in secrets_in(data).values() for form in forms} | {token.secret.encode()}
+        mirrored = await stage.until(
+            MACHINE, names, lambda b: conditions(b)["BootstrapConfigReady"]["status"] == "True"
+        )
+        assert conditions(mirrored[names[0]])["BootstrapConfigReady"]["reason"] == "Ready"
+
+        # The Nodes come, and get their ids; then the tokens go.
+        assert stage.tenants.watches(stage.namespace, "a") == 1
+        for name in names:
+            await joins(stage, name)
+        await stage.rest(operator)
+        nodes = {each["metadata"]["name"]: each for each in stage.tenants.objects(stage.namespace, "a", "nodes")}
+        assert {name: nodes[name]["spec"].get("providerID") for name in names} == {
+            name: machines[name]["spec"]["providerID"] for name in names
+        }
+        for name in names:
+            await seen_by_core(stage, name)
+        await stage.until(WORKER_CONFIG, names, lambda b: not b["metadata"].get("finalizers"))
+        assert known_tokens(stage) == {}
+        await stage.rest(operator)
+        assert stage.tenants.watches(stage.namespace, "a") == 0
+
+        # What it cost, and that nothing was refused, or told what is secret.
+        requests = stage.requests(since)
+        of_tenant = [each for each in stage.tenants.seen(stage.namespace, "a") if "/bootstrap-token" in each]
+        of_tenant += [each for each in stage.tenants.seen(stage.namespace, "a") if "/nodes" in each]
+        of_tenant += [
+            each for each in stage.tenants.seen(stage.namespace, "a") if each.startswith("POST") and "/secrets" in each
+        ]
+        ours = [str(each) for each in requests]
+        assert len(ours) + len(of_tenant) <= BUDGET * len(names), "\n".join([*ours, *of_tenant])
+        assert [str(each) for each in requests if each.code in (401, 403)] == []
+        assert stage.created_twice(since) == []
+        everywhere = [
+            *(await stage.admin.list(EVENT, stage.namespace)),
+            *(await stage.admin.list(MACHINE, stage.namespace)),
+        ]
+        everywhere += await stage.admin.list(WORKER_CONFIG, stage.namespace)
+        text = orjson.dumps(everywhere) + caplog.text.encode()
+        assert [form for form in leaks if len(form) >= 16 and form in text] == []
+
+
+async def test_at_rest_nothing_is_written(stage: CapiStage) -> None:
+    async with stage.operating() as operator:
+        await a_cluster(stage)
+        await machine(stage, "m")
+        await stage.until(MACHINE, ["m"], provisioned)
+        await stage.until(WORKER_CONFIG, ["m"], made)
+        await joins(stage, "m")
+        await stage.rest(operator)
+        since, before = stage.audit.mark(), len(stage.tenants.seen(stage.namespace, "a"))
+        await stage.rest(operator)
+        assert stage.spent(since, without=("watch",)) == {}
+        assert len(stage.tenants.seen(stage.namespace, "a")) == before
+    # Another operator finds everything as it should be, and asks the tenant for the Node once more.
+    async with stage.operating() as operator:
+        since = stage.audit.mark()
+        await stage.rest(operator)
+        # To ask, it has to know the tenant's CA.
+        assert stage.spent(since, without=("watch", "list")) in ({}, {"get secrets": 1})
+        written = [each for each in stage.tenants.seen(stage.namespace, "a")[before:] if not each.startswith("WATCH")]
+        assert written == []
+
+
+# --- crashes ----------------------------------------------------------------------------------------------------------
+
+STEPS = 9
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+async def test_a_crash_at_every_step_changes_nothing(stage: CapiStage, moment: str) -> None:
+    names = [f"w{number}" for number in range(STEPS)]
+    async with stage.operating():
+        await a_cluster(stage)
+    since = stage.audit.mark()
+    turns = Turns()
+    freezer = Freezer(turns=turns, limits={name: 1 + number for number, name in enumerate(names)}, moment=moment)
+    async with stage.operating(hooks=freezer.hooks, turns=turns, crash=True):
+        for name in names:
+            await machine(stage, name)
+        await stage.until(WORKER_CONFIG, names, made, enough=lambda missing: missing <= freezer.frozen)
+    async with stage.operating() as operator:
+        await stage.until(WORKER_CONFIG, names, made)
+        await stage.until(MACHINE, names, provisioned)
+        await stage.rest(operator)
+        known = known_tokens(stage)
+        assert len(known) == STEPS
+        for name in names:
+            token = token_of(await data_of(stage, name))
+            assert known[token.id] == token.secret
+        assert stage.created_twice(since) == []
+    freezer = Freezer(turns=turns, limits={name: 1 + number for number, name in enumerate(names)}, moment=moment)
+    async with stage.operating(hooks=freezer.hooks, turns=turns, crash=True) as operator:
+        for name in names:
+            await seen_by_core(stage, name)
+        done: Any = lambda b: not b["metadata"].get("finalizers")  # noqa: E731
+        await stage.until(WORKER_CONFIG, names, done, enough=lambda missing: missing <= freezer.frozen)
+    async with stage.operating() as operator:
+        await stage.until(WORKER_CONFIG, names, done)
+        await stage.rest(operator)
+        assert known_tokens(stage) == {}
+
+
+# --- what comes late, is lost, or in the way --------------------------------------------------------------------------
+
+
+async def test_everything_that_is_waited_for_comes_as_an_event(stage: CapiStage) -> None:
+    source = {"configMapRef": {"name": "site", "key": "k"}}
+    async with stage.operating():
+        await stage.admin.create(CORE_CLUSTER, stage.cluster("a", paused=True))
+        await machine(stage, "m", files=[{"path": "/etc/site", "contentFrom": source}])
+        config = (await stage.admin.get(WORKER_CONFIG, stage.namespace, "m")).body
+        # Core owns nothing while it is paused.
+        assert "status" not in config
+        await stage.change_cluster("a", paused=None)
+        found = await stage.until(WORKER_CONFIG, ["m"], lambda b: "SourceMissing" in why(b))
+        assert "ConfigMap site does not exist" in why(found["m"])
+        await stage.admin.create(CONFIG_MAP, {**body(stage, CONFIG_MAP, "site"), "data": {"k": "content of the site"}})
+        await stage.until(WORKER_CONFIG, ["m"], lambda b: "WaitingForInfrastructure" in why(b))
+        await stage.admin.create(LAB_CLUSTER, stage.infrastructure("a"))
+        await stage.until(WORKER_CONFIG, ["m"], lambda b: "WaitingForControlPlane" in why(b))
+        await stage.admin.create(CONTROL_PLANE, stage.control_plane("a"))
+        await stage.until(WORKER_CONFIG, ["m"], made)
+        assert b"content of the site" in (await data_of(stage, "m"))["value"]
+
+
+async def test_what_is_lost_comes_back_and_is_not_made_again(stage: CapiStage) -> None:
+    """D: status, owner, labels; and a Secret that nobody owns."""
+    async with stage.operating() as operator:
+        await a_cluster(stage)
+        stranger = body(stage, SECRET, "n", type="cluster.x-k8s.io/secret", stringData={"value": "old"})
+        await stage.admin.create(SECRET, stranger)
+        for name in ("m", "n"):
+            await machine(stage, name)
+        await stage.until(MACHINE, ["m", "n"], provisioned)
+        await stage.until(WORKER_CONFIG, ["m", "n"], made)
+        assert token_of(await data_of(stage, "n")).id in known_tokens(stage)
+        before, secret = await data_of(stage, "m"), (await stage.admin.get(SECRET, stage.namespace, "m")).body
+
+        empty = {"status": {"conditions": None, "dataSecretName": None, "initialization": None}}
+        await stage.admin.merge_patch(WORKER_CONFIG, stage.namespace, "m", empty, subresource="status")
+        found = await stage.until(WORKER_CONFIG, ["m"], made)
+        assert found["m"]["status"]["dataSecretName"] == "m"
+        assert found["m"]["status"]["initialization"] == {"dataSecretCreated": True}
+
+        bare = {"metadata": {"ownerReferences": None, "labels": None}}
+        await stage.admin.merge_patch(SECRET, stage.namespace, "m", bare)
+        healed = await stage.until(SECRET, ["m"], lambda b: bool(b["metadata"].get("ownerReferences")))
+        assert healed["m"]["metadata"]["labels"] == secret["metadata"]["labels"]
+
+        await stage.admin.merge_patch(WORKER_CONFIG, stage.namespace, "m", {"metadata": {"finalizers": None}})
+        await stage.until(WORKER_CONFIG, ["m"], lambda b: b["metadata"].get("finalizers") == [FINALIZER])
+        await stage.rest(operator)
+        assert await data_of(stage, "m") == before
+
+
+# --- the end ----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_machine_that_goes_takes_its_token_along(stage: CapiStage) -> None:
+    async with stage.operating():
+        await a_cluster(stage)
+        for name in ("m", "n"):
+            await machine(stage, name)
+        await stage.until(WORKER_CONFIG, ["m", "n"], made)
+        token = token_of(await data_of(stage, "n"))
+        await stage.admin.delete(MACHINE, stage.namespace, "m")
+        await stage.until(MACHINE, ["m"], lambda b: not b)
+        await stage.until(WORKER_CONFIG, ["m"], lambda b: not b)
+        assert known_tokens(stage) == {token.id: token.secret}
+
+
+@pytest.mark.parametrize("order", ["cluster", "everything"])
+async def test_a_cluster_that_goes_leaves_no_config_behind(stage: CapiStage, order: str) -> None:
+    async with stage.operating():
+        await a_cluster(stage)
+        await machine(stage, "m")
+        await stage.until(WORKER_CONFIG, ["m"], made)
+        await stage.admin.delete(CORE_CLUSTER, stage.namespace, "a")
+        if order == "everything":
+            for resource, name in ((MACHINE, "m"), (WORKER_CONFIG, "m"), (LAB_MACHINE, "m")):
+                with suppress(NotFound):
+                    await stage.admin.delete(resource, stage.namespace, name)
+        for resource in (WORKER_CONFIG, MACHINE):
+            await stage.until(resource, ["m"], lambda b: not b)
+        await stage.all_gone("a")
