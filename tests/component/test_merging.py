@@ -241,7 +241,7 @@ async def test_what_stands_in_the_way_of_an_apply_goes_and_nothing_else(
     _, drifted = await api.send("GET", api.path(wanted), None)
     whole, removed = laid_over(drifted, stamped(wanted))
     assert removed == [path]
-    status, answer = await api.send("PUT", api.path(wanted), whole, fieldManager=FIELD_MANAGER)
+    status, answer = await api.put(whole, fieldManager=FIELD_MANAGER)
     assert status == 200, answer
     mended = await api.apply(stamped(wanted))
     assert first_difference(wanted, observed(mended)) is None
@@ -314,7 +314,7 @@ async def test_what_we_rename_ourselves_arrives(api: Api, body: Any, change: Any
         _, live = await api.send("GET", api.path(wanted), None)
         whole, removed = laid_over(live, stamped(changed))
         assert removed, answer
-        status, answer = await api.send("PUT", api.path(wanted), whole, fieldManager=FIELD_MANAGER)
+        status, answer = await api.put(whole, fieldManager=FIELD_MANAGER)
         assert status == 200, answer
         status, answer = await api.try_apply(stamped(changed))
     assert status == 200, answer
