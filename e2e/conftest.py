@@ -21,10 +21,11 @@ MakeEdge = Callable[[str], Edge]
 
 @pytest.fixture(scope="session")
 def lab() -> Iterator[Lab]:
-    """The management cluster. Its name is `test`, so that it lives beside the demo's."""
-    yield cluster.up("test")
+    """The management cluster. It lives beside the demo's, and beside those of others (HOSTED_CP_LAB)."""
+    name = os.environ.get("HOSTED_CP_LAB") or "test"
+    yield cluster.up(name)
     if os.environ.get("HOSTED_CP_LAB_KEEP") != "1":
-        cluster.down("test")
+        cluster.down(name)
 
 
 @pytest.fixture

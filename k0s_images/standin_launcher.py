@@ -27,6 +27,18 @@ from k0s_images.standin.cli import main
 sys.exit(main(sys.argv[1:]))
 """
 
+_SINGLE = """#!{python} -P
+import os
+import sys
+
+sys.path.insert(0, "{library}")
+os.environ.setdefault("K0S_STANDIN_VERSION", "{minor}")
+
+from k0s_images.standin.cli import main
+
+sys.exit(main(sys.argv[1:]))
+"""
+
 
 def launcher(minor: str = "1.36") -> Path:
     """The path of the executable, which runs the package with the Python (and its libraries) that called this.
@@ -47,6 +59,12 @@ def launcher(minor: str = "1.36") -> Path:
     return (
         cached(f"k0s-stand-in-{minor}", _SCRIPT, minor, str(python), _PACKAGE, build=build, usually="a moment") / "k0s"
     )
+
+
+def single_file(minor: str = "1.36") -> str:
+    """The text of an executable `k0s` that can be copied anywhere on this machine, as one that is downloaded is."""
+    library = launcher(minor).parent / "lib"
+    return _SINGLE.format(python=sys.executable, library=library, minor=minor)
 
 
 if __name__ == "__main__":

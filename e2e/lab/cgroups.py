@@ -50,6 +50,13 @@ def hierarchies() -> tuple[list[Path], bool]:
     raise LabError("no cgroup hierarchy is mounted: mount one below /sys/fs/cgroup")
 
 
+def mount_options(own: str) -> list[tuple[str, str]]:
+    """Names and mount options of the v1 hierarchies that matter, as /proc/self/cgroup tells; to mount them anew."""
+    names = [line.split(":", 2)[1] for line in own.splitlines()]
+    found = [name for name in names if {part.removeprefix("name=") for part in name.split(",")} & _WANTED]
+    return [(name.removeprefix("name="), f"none,{name}" if "=" in name else name) for name in reversed(found)]
+
+
 def _everywhere() -> list[Path]:
     """All hierarchies: on a hybrid machine runc makes folders in the unified one as well, unasked."""
     first, unified = mounted(Path("/proc/self/mountinfo").read_text())

@@ -31,8 +31,15 @@ EDGE_PODS = IPv4Network("10.244.0.0/16")
 #: Where k0s puts its tenants' Services unless told otherwise.
 TENANT_SERVICES = IPv4Network("10.96.0.0/12")
 
+#: Where the containerd of a k0s looks for settings of the machine's owner.
+CONTAINERD_DROP_IN = "/etc/k0s/containerd.d/lab.toml"
+CNI_SETTINGS = "/etc/cni/net.d/10-lab.conflist"
+
 _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _MOST = 200
+
+#: In the folder of a machine that boots: how it does.
+BOOTS = "boot.sh"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,16 +93,10 @@ class Edge:
         `minor` chooses the kubelet that a k0s without binaries of its own finds on its PATH. A running worker is ended.
         """
         self.stop()
-        tools = self.folder / "bin"
-        shutil.rmtree(tools, ignore_errors=True)
-        tools.mkdir(parents=True)
-        for each in (self.programs.containerd, self.programs.shim, self.programs.ctr, components(minor) / "kubelet"):
-            (tools / each.name).symlink_to(each)
-        # Before 1.36 k0s wants containerd 1, whose first shim no runtime of ours names, and writes its configuration.
-        (tools / "containerd-shim").symlink_to(self.programs.shim)
-        drop_in = self.path("/etc/k0s/containerd.d/lab.toml")
+        tools = lay_tools(self.folder, self.programs, minor=minor)
+        drop_in = self.path(CONTAINERD_DROP_IN)
         drop_in.parent.mkdir(parents=True, exist_ok=True)
-        drop_in.write_text(_containerd(minor) + "\n")
+        drop_in.write_text(containerd_settings(minor))
         token = self.folder / "token"
         token.unlink(missing_ok=True)
         with open(os.open(token, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
@@ -108,7 +109,7 @@ class Edge:
         )
         with state.locked(self.lab_folder, wait=True):
             return processes.start(
-                _journal(self.lab_folder), _worker(self.name),
+                journal_of(self.lab_folder), _worker(self.name),
                 [k0s, "worker", f"--token-file={token}", "--ignore-pre-flight-checks", f"--kubelet-extra-args={extra}",
                  *arguments],
                 place=self.place, env={"PATH": f"{tools}:{_SYSTEM_PATH}"},
@@ -117,29 +118,48 @@ class Edge:
     def stop(self) -> None:
         """End the worker and all its pods, as when the machine is switched off. Its disk stays."""
         with state.locked(self.lab_folder, wait=True):
-            _stop(_journal(self.lab_folder), self.name, self.cgroup)
+            stop(journal_of(self.lab_folder), self.name, self.cgroup)
 
 
-def _containerd(minor: str) -> str:
+def lay_tools(folder: Path, programs: Programs, *, minor: str) -> Path:
+    """A folder with the programs that a k0s without any of its own looks for on its PATH."""
+    tools = folder / "bin"
+    shutil.rmtree(tools, ignore_errors=True)
+    tools.mkdir(parents=True)
+    for each in (programs.containerd, programs.shim, programs.ctr, components(minor) / "kubelet"):
+        (tools / each.name).symlink_to(each)
+    # Before 1.36 k0s wants containerd 1, whose first shim no runtime of ours names, and writes its configuration.
+    (tools / "containerd-shim").symlink_to(programs.shim)
+    return tools
+
+
+def containerd_settings(minor: str) -> str:
     """The drop-in for the containerd of a k0s: its configuration must not be of a later version than k0s' own."""
     runc, networks = system_program("runc", package="runc"), "/etc/cni/net.d"
     if tuple(map(int, minor.split("."))) < (1, 36):
-        return machine.toml({"version": 2, "plugins": machine.cri_settings_1(conf_dir=networks, runc=runc)})
-    return machine.toml({"version": 3, "plugins": machine.cri_settings(conf_dir=networks, runc=runc)})
+        return machine.toml({"version": 2, "plugins": machine.cri_settings_1(conf_dir=networks, runc=runc)}) + "\n"
+    return machine.toml({"version": 3, "plugins": machine.cri_settings(conf_dir=networks, runc=runc)}) + "\n"
+
+
+def network_settings() -> str:
+    """What the pods of an edge machine have for a network."""
+    return machine.cni_config(pods=EDGE_PODS, masquerade=True)
 
 
 def _worker(name: str) -> str:
     return f"edge-{name}-k0s"
 
 
-def _journal(folder: Path) -> Journal:
+def journal_of(folder: Path) -> Journal:
+    """The journal of the lab in this folder. `LabError` if there is none."""
     known = state.read(folder)
     if known is None:
         raise LabError(f"there is no lab in {folder}: run `up`")
     return Journal(folder, known)
 
 
-def _stop(journal: Journal, name: str, cgroup: str) -> None:
+def stop(journal: Journal, name: str, cgroup: str) -> None:
+    """End whatever runs on an edge machine; the lab's lock is held by the caller."""
     processes.stop(journal, _worker(name))
     cgroups.kill(cgroup)
 
@@ -148,39 +168,69 @@ def add(lab: Lab, name: str, *, services: IPv4Network = TENANT_SERVICES) -> Edge
     """The edge machine of this name, made or repaired if need be. `services` is its tenant's service network."""
     check_name(name)
     with state.locked(lab.folder, wait=True):
-        journal = _journal(lab.folder)
-        number = dict(journal.state.edges).get(name)
-        if number is None:
-            number = _free_number(journal)
-            journal.save(replace(journal.state, edges=(*journal.state.edges, (name, number))))
-        holder_name = f"edge-{name}"
-        cgroup = f"{processes.root_cgroup(lab.name)}/{holder_name}"
-        folder = lab.folder / "edges" / name
-        fresh = netns.ensure_namespace(journal, holder_name)
-        if fresh:
-            for each in (
-                processes.cgroup_of(journal, holder_name),
-                processes.cgroup_of(journal, _worker(name)),
-                cgroup,
-            ):
-                cgroups.kill(each)
-        netns.ensure_edge_link(lab.folder, lab.addresses, name=name, number=number, foreign=[services], fresh=fresh)
-        script = _mount_script(lab, folder)
-        if not machine.is_private(journal, holder_name, folder=folder, script=script):
-            _stop(journal, name, cgroup)
-            _make_machine(journal, name=name, folder=folder, lab=lab, script=script)
-            say(f"lab {lab.name}: edge machine {name} at {netns.edge_address(lab.addresses, number)}")
-        holder = journal.process(holder_name)
-        if holder is None:
-            raise LabError(f"the edge machine {name} has not started")
-    edge = Edge(
-        name=name, folder=folder, address=netns.edge_address(lab.addresses, number), cgroup=cgroup,
-        lab_folder=lab.folder,
-        place=machine.place(journal, netns=str(netns.namespace_file(lab.folder, holder_name)), holder=holder),
-        programs=lab.programs,
-    )  # fmt: skip
+        journal = journal_of(lab.folder)
+        site = ground(journal, lab, name, services=services)
+        if (site.folder / BOOTS).exists():
+            raise LabError(f"the edge machine {name} boots by itself, as its user data says: see `boot`")
+        script = _mount_script(lab, site.folder)
+        if not machine.is_private(journal, site.holder, folder=site.folder, script=script):
+            stop(journal, name, site.cgroup)
+            _make_machine(journal, name=name, folder=site.folder, lab=lab, script=script)
+            say(f"lab {lab.name}: edge machine {name} at {site.address}")
+        edge = described(journal, lab, site)
     edge.add_images({machine.PAUSE_IMAGE: lab.folder / "node" / "pause.tar"})
     return edge
+
+
+@dataclass(frozen=True, kw_only=True)
+class Site:
+    """Where an edge machine is to be: its network and cgroup are there, the machine may not be."""
+
+    name: str
+    address: IPv4Address
+    folder: Path
+    holder: str
+    """Name of the process that holds its namespaces."""
+    cgroup: str
+
+
+def ground(journal: Journal, lab: Lab, name: str, *, services: IPv4Network) -> Site:
+    """The network of an edge machine, made or repaired if need be. The lab's lock is held by the caller."""
+    number = dict(journal.state.edges).get(name)
+    if number is None:
+        number = _free_number(journal)
+        journal.save(replace(journal.state, edges=(*journal.state.edges, (name, number))))
+    site = Site(
+        name=name, address=netns.edge_address(lab.addresses, number), folder=lab.folder / "edges" / name,
+        holder=f"edge-{name}", cgroup=_cgroup(lab, name),
+    )  # fmt: skip
+    fresh = netns.ensure_namespace(journal, site.holder)
+    if fresh:
+        for each in (
+            processes.cgroup_of(journal, site.holder),
+            processes.cgroup_of(journal, _worker(name)),
+            site.cgroup,
+        ):
+            cgroups.kill(each)
+    netns.ensure_edge_link(lab.folder, lab.addresses, name=name, number=number, foreign=[services], fresh=fresh)
+    return site
+
+
+def described(journal: Journal, lab: Lab, site: Site, *, whole: bool = False) -> Edge:
+    """The edge machine at a site, which has been started. `whole` if it has an init system of its own."""
+    holder = journal.process(site.holder)
+    if holder is None:
+        raise LabError(f"the edge machine {site.name} has not started")
+    network = str(netns.namespace_file(lab.folder, site.holder))
+    place = replace(machine.place(journal, netns=network, holder=holder), whole=whole)
+    return Edge(
+        name=site.name, folder=site.folder, address=site.address, cgroup=site.cgroup, lab_folder=lab.folder,
+        place=place, programs=lab.programs,
+    )  # fmt: skip
+
+
+def _cgroup(lab: Lab, name: str) -> str:
+    return f"{processes.root_cgroup(lab.name)}/edge-{name}"
 
 
 def _free_number(journal: Journal) -> int:
@@ -208,8 +258,8 @@ def _make_machine(journal: Journal, *, name: str, folder: Path, lab: Lab, script
     files = {
         "/etc/hosts": f"127.0.0.1 localhost\n127.0.1.1 {name}\n",
         "/etc/hostname": f"{name}\n",
-        "/etc/cni/net.d/10-lab.conflist": machine.cni_config(pods=EDGE_PODS, masquerade=True),
-    }  # fmt: skip
+        CNI_SETTINGS: network_settings(),
+    }
     root = Path(f"/proc/{place.mounts.pid}/root") if place.mounts else folder
     for path, content in files.items():
         target = root / path.lstrip("/")
@@ -220,12 +270,11 @@ def _make_machine(journal: Journal, *, name: str, folder: Path, lab: Lab, script
 def remove(lab: Lab, name: str) -> None:
     """Take an edge machine away with everything on it."""
     with state.locked(lab.folder, wait=True):
-        journal = _journal(lab.folder)
+        journal = journal_of(lab.folder)
         if name not in dict(journal.state.edges):
             raise LabError(f"the lab {lab.name!r} has no edge machine {name!r}")
-        holder_name = f"edge-{name}"
-        cgroup = f"{processes.root_cgroup(lab.name)}/{holder_name}"
-        _stop(journal, name, cgroup)
+        holder_name, cgroup = f"edge-{name}", _cgroup(lab, name)
+        stop(journal, name, cgroup)
         processes.stop(journal, holder_name)
         cgroups.remove(cgroup)
         netns.remove_edge_link(lab.folder, dict(journal.state.edges)[name])

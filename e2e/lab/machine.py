@@ -25,8 +25,8 @@ from e2e.lab.state import Journal, Process
 CNI_PLUGINS = Path("/usr/lib/cni")
 PAUSE_IMAGE = "hosted-cp.local/lab-pause:1"
 
-# The kubelet sets these unless it finds them so, and they are the whole machine's: it gets to see what it wants.
-_KERNEL_SETTINGS = {
+#: The kubelet sets these unless it finds them so, and they are the whole machine's: it gets to see what it wants.
+KERNEL_SETTINGS = {
     "vm/overcommit_memory": "1", "vm/panic_on_oom": "0", "kernel/panic": "10", "kernel/panic_on_oops": "1",
     "kernel/keys/root_maxkeys": "1000000", "kernel/keys/root_maxbytes": "25000000",
 }  # fmt: skip
@@ -49,7 +49,7 @@ def mount_script(*, lab: Path, folder: Path, covered: Sequence[str], binds: Mapp
         f"mkdir {q(str(private))}/lab {q(str(private))}/proc",
         f"mount --bind {q(str(lab))} {q(str(private))}/lab",
     ]
-    for setting, value in _KERNEL_SETTINGS.items():
+    for setting, value in KERNEL_SETTINGS.items():
         fake = f"{private}/proc/{setting.replace('/', '.')}"
         lines += [
             f"echo {value} > {q(fake)}",

@@ -15,6 +15,9 @@ from e2e.lab.network import Addresses, LabError, short_id
 from e2e.lab.processes import Place, call
 from e2e.lab.state import Journal, Thing
 
+#: On the node's address: files for edge machines.
+DOWNLOADS_PORT = 8470
+
 # A namespace's own settings. Refusals are not rationed: each is somebody's answer.
 _ROUTER = """cd /proc/sys/net/ipv4
 echo 1 > ip_forward; echo 0 > icmp_ratelimit; echo 0 > conf/all/send_redirects; echo 0 > conf/eth0/send_redirects"""
@@ -109,7 +112,8 @@ def node_rules(addresses: Addresses, *, present: Collection[str]) -> str:
     * Nothing from the management side opens a connection to an edge machine. (In a table before
       kube-proxy's.)
     * An edge machine reaches only what is published: LoadBalancer addresses and node ports, both of which kube-proxy
-      translates (state DNAT). Pods, the API server and other edge machines are closed to it.
+      translates (state DNAT), and files to download (`downloads`). Pods, the API server and other edge machines are
+      closed to it.
     * An address of the service or LoadBalancer network that nobody has is refused, and does not circle between node and
       machine.
     """
@@ -120,7 +124,7 @@ def node_rules(addresses: Addresses, *, present: Collection[str]) -> str:
             f"-A LAB-{chain} -o eth0 -d {network} {refusal}"
             for chain in ("FORWARD", "OUTPUT") for network in (addresses.services, addresses.balancers)
             for refusal in _REFUSALS
-        ] + [
+        ] + [f"-A LAB-INPUT -i edge+ -p tcp -d {addresses.node} --dport {DOWNLOADS_PORT} -j RETURN"] + [
             f"-A LAB-{chain} -i edge+ {action}"
             for chain in ("INPUT", "FORWARD")
             for action in ("-m conntrack --ctstate ESTABLISHED,RELATED,DNAT -j RETURN", *_REFUSALS)

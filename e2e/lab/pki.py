@@ -75,6 +75,20 @@ def create(folder: Path, *, addresses: Addresses, node: str) -> None:
     (folder / "complete").touch()
 
 
+def serving(folder: Path, *, ips: Sequence[IPv4Address]) -> bytes:
+    """A server certificate of its own authority in the folder, as `tls.crt` and `tls.key`; returns the authority's.
+
+    Does nothing but read if it was filled before.
+    """
+    if not (folder / "complete").exists():
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        ca = _authority("hosted-cp lab webhooks")
+        _write_pair(folder, "ca", ca.certificate, ca.key)
+        _leaf(folder, "tls", ca, "webhooks", ips=ips)
+        (folder / "complete").touch()
+    return (folder / "ca.crt").read_bytes()
+
+
 def kubeconfig(folder: Path, client: str, *, server: str) -> str:
     """A kubeconfig that holds everything in itself."""
 

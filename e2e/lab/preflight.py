@@ -54,6 +54,9 @@ PROGRAMS: Sequence[tuple[str, str, str]] = (
     ("buildah", "buildah", "builds images"),
     ("mmdebstrap", "mmdebstrap", "makes the base of images"),
     ("busybox", "busybox-static", "the toolbox image"),
+    ("cloud-init", "cloud-init", "runs the user data of machines that boot"),
+    ("systemctl", "systemd", "starts machines that boot"),
+    ("curl", "curl", "downloads k0s there"),
 )
 
 #: Capabilities by bit (linux/capability.h) that a container runtime cannot do without. SYS_RESOURCE is not among them.

@@ -40,6 +40,8 @@ class Place:
     mounts: Process | None = None
     cgroup: str | None = None
     """Where commands that are run here (`call`) belong, so that what they leave behind is found."""
+    whole: bool = False
+    """The holder of the mounts started a machine with an init system: all its namespaces are entered."""
 
     def enter(self) -> list[str]:
         """The words before a command line that take it to the namespaces of this place.
@@ -48,6 +50,9 @@ class Place:
         """
         words = [f"--net={self.netns}"] if self.netns else []
         words += [f"--mount=/proc/{self.mounts.pid}/ns/mnt"] if self.mounts else []
+        if self.mounts and self.whole:
+            names = {"pid": "pid_for_children", "uts": "uts", "ipc": "ipc", "cgroup": "cgroup"}
+            words += [f"--{kind}=/proc/{self.mounts.pid}/ns/{name}" for kind, name in names.items()]
         return ["nsenter", *words, "--"] if words else []
 
 
