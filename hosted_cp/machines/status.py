@@ -16,10 +16,6 @@ from hosted_cp.machines.view import WorkerView
 from hosted_cp.planning.actions import Action, Plan
 from hosted_cp.planning.conditions import Condition, events, merge
 
-READY = "Ready"
-AVAILABLE = "DataSecretAvailable"
-PAUSED = "Paused"
-
 
 @dataclass(frozen=True, kw_only=True)
 class Cause:
@@ -44,8 +40,8 @@ def waiting(
     return _plan(
         view,
         [
-            Condition(type=READY, status="False", reason=cause.reason, message=said),
-            Condition(type=AVAILABLE, status="False", reason=cause.reason, message=said),
+            Condition(type="Ready", status="False", reason=cause.reason, message=said),
+            Condition(type="DataSecretAvailable", status="False", reason=cause.reason, message=said),
         ],
         data_secret=str(_status(view).get("dataSecretName") or ""),
         actions=actions,
@@ -67,8 +63,8 @@ def available(
     return _plan(
         view,
         [
-            Condition(type=READY, status="True", reason="Ready", message=said),
-            Condition(type=AVAILABLE, status="True", reason="Available", message=said),
+            Condition(type="Ready", status="True", reason="Ready", message=said),
+            Condition(type="DataSecretAvailable", status="True", reason="Available", message=said),
         ],
         data_secret=data_secret,
         actions=actions,
@@ -80,11 +76,9 @@ def paused(view: WorkerView) -> Plan:
     """Nothing is done and nothing else is said: what was true stays written."""
     old = _status(view)
     before: list[Mapping[str, Any]] = old.get("conditions") or []
-    [mark] = merge(
-        wanted=[Condition(type=PAUSED, status="True", reason="Paused", message="the Cluster or this object is paused")],
-        old=before, generation=view.owner.generation, now=view.now,
-    )  # fmt: skip
-    kept = [dict(each) for each in before if each.get("type") != PAUSED]
+    told = Condition(type="Paused", status="True", reason="Paused", message="the Cluster or this object is paused")
+    [mark] = merge(wanted=[told], old=before, generation=view.owner.generation, now=view.now)
+    kept = [dict(each) for each in before if each.get("type") != "Paused"]
     return Plan(status={**old, "conditions": [*kept, mark]})
 
 
@@ -98,7 +92,7 @@ def _plan(
     starting: bool = False,
 ) -> Plan:
     old = _status(view).get("conditions") or []
-    everything = [*wanted, Condition(type=PAUSED, status="False", reason="NotPaused")]
+    everything = [*wanted, Condition(type="Paused", status="False", reason="NotPaused")]
     merged = merge(wanted=everything, old=old, generation=view.owner.generation, now=view.now)
     status: dict[str, Any] = {"conditions": merged, "observedGeneration": view.owner.generation}
     if data_secret:
@@ -106,7 +100,7 @@ def _plan(
     return Plan(
         actions=tuple(actions),
         status=status,
-        events=events(merged=merged, old=old, about=READY, starting=starting),
+        events=events(merged=merged, old=old, about="Ready", starting=starting),
         retry_after=retry_after,
     )
 

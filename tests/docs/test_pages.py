@@ -21,7 +21,7 @@ from hosted_cp.kube.metrics import Metrics
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 CONDITIONS = (ROOT / "docs" / "conditions.md").read_text()
-HOSTING = sorted((ROOT / "hosted_cp" / "hosting").glob("*.py"))
+PLANNERS = sorted(each for room in ("hosting", "machines") for each in (ROOT / "hosted_cp" / room).glob("*.py"))
 
 _WORD = re.compile(r"[A-Z][A-Za-z]+")
 _LINK = re.compile(r"(?<!`)!?\[[^\]]*\]\(([^)\s]+)\)")
@@ -42,7 +42,7 @@ def _words(node: ast.AST) -> set[str]:
 def _said(argument: str, variable: str, calls: tuple[str, ...]) -> set[str]:
     """Values of a keyword argument in calls of these names, of variables of its name, and of `of_problems`."""
     found: set[str] = set()
-    for file in HOSTING:
+    for file in PLANNERS:
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
                 if node.func.id in calls:
@@ -56,7 +56,7 @@ def _said(argument: str, variable: str, calls: tuple[str, ...]) -> set[str]:
 
 
 def reasons() -> set[str]:
-    return _said("reason", "reason", ("Cause", "Condition", "Event")) | REFUSALS
+    return _said("reason", "reason", ("Cause", "Condition", "Event", "Unclear")) | REFUSALS
 
 
 def condition_types() -> set[str]:
