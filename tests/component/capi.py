@@ -134,9 +134,15 @@ class CapiStage(Stage):
 
     async def create_cluster(self, name: str, *, cluster: Object | None = None, **spec: Any) -> None:
         """All three, as from one manifest."""
-        await self.admin.create(CORE_CLUSTER, self.cluster(name, **(cluster or {})))
-        await self.admin.create(LAB_CLUSTER, self.infrastructure(name))
-        await self.admin.create(CONTROL_PLANE, self.control_plane(name, **spec))
+        await self.user_creates(self.cluster(name, **(cluster or {})))
+        await self.user_creates(self.infrastructure(name))
+        await self.user_creates(self.control_plane(name, **spec))
+
+    async def user_creates(self, body: Object) -> Object:
+        """Create an object under a field manager that is not the operator's."""
+        resource = {each.kind + each.api_version: each for each in (CORE_CLUSTER, LAB_CLUSTER, CONTROL_PLANE)}
+        made = await self.admin.create(resource[body["kind"] + body["apiVersion"]], body, manager="user")
+        return made.body
 
     async def change_control_plane(self, name: str, **spec: Any) -> None:
         await self.admin.merge_patch(CONTROL_PLANE, self.namespace, f"{name}-cp", {"spec": spec})

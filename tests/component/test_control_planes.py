@@ -164,12 +164,12 @@ async def test_nothing_happens_before_the_owner_is_there(stage: CapiStage) -> No
     """B1: no finalizer, no status, no child, and no request."""
     async with stage.operating() as operator:
         since = stage.audit.mark()
-        made = (await stage.admin.create(CONTROL_PLANE, stage.control_plane("a"))).body
+        made = await stage.user_creates(stage.control_plane("a"))
         await stage.rest(operator)
         assert (await stage.seen("a"))["metadata"]["resourceVersion"] == made["metadata"]["resourceVersion"]
         assert stage.spent(since, without=("watch",)) == {}
-        await stage.admin.create(CORE_CLUSTER, stage.cluster("a"))
-        await stage.admin.create(LAB_CLUSTER, stage.infrastructure("a"))
+        await stage.user_creates(stage.cluster("a"))
+        await stage.user_creates(stage.infrastructure("a"))
         await stage.serving("a")
         await stage.told_core("a")
 
@@ -179,12 +179,12 @@ async def test_a_pause_holds_everything_but_finalizer_and_condition(stage: CapiS
     """B2, and what goes on within seconds after it."""
     paused = {"cluster.x-k8s.io/paused": "true"}
     async with stage.operating() as operator:
-        await stage.admin.create(CORE_CLUSTER, stage.cluster("a", **({"paused": True} if how == "cluster" else {})))
-        await stage.admin.create(LAB_CLUSTER, stage.infrastructure("a"))
+        await stage.user_creates(stage.cluster("a", **({"paused": True} if how == "cluster" else {})))
+        await stage.user_creates(stage.infrastructure("a"))
         body = stage.control_plane("a")
         if how == "annotation":
             body["metadata"]["annotations"] = paused
-        made = (await stage.admin.create(CONTROL_PLANE, body)).body
+        made = await stage.user_creates(body)
         if how == "cluster":
             # Core sets no owner while it is paused: play what it was before.
             cluster = await stage.core_seen("a")
@@ -507,13 +507,13 @@ async def test_kinds_that_come_later_are_picked_up_and_may_go_again(tmp_path_fac
             later = core.as_yaml([bare_core_clusters(), definition(K0smotronControlPlane)])
             server.kubectl("create", "-f", "-", stdin=later)
             server.kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", "-", stdin=later)
-            cluster = (await stage.admin.create(CORE_CLUSTER, stage.cluster("a"))).body
+            cluster = await stage.user_creates(stage.cluster("a"))
             body = stage.control_plane("a")
             reference = {key: cluster["metadata"][key] for key in ("name", "uid")}
             body["metadata"]["ownerReferences"] = [
                 {"apiVersion": CORE_CLUSTER.api_version, "kind": "Cluster", **reference}
             ]
-            await stage.admin.create(CONTROL_PLANE, body)
+            await stage.user_creates(body)
             await stage.serving("a")
             await stage.admin.delete(CONTROL_PLANE, stage.namespace, "a-cp")
             await stage.until(CONTROL_PLANE, ["a-cp"], lambda body: not body)
