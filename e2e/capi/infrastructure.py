@@ -21,6 +21,7 @@ from typing import Any, Protocol
 
 from e2e.capi.kinds import FINALIZER, GROUP, VERSION
 from e2e.lab.client import ApiError, Client
+from e2e.lab.network import LabError
 from k0s_images.cache import say
 
 Object = dict[str, Any]
@@ -41,6 +42,8 @@ class Order:
     user_data: bytes
     #: `cloud-config` or `ignition`, as the bootstrap Secret says.
     format: str
+    #: Version of Kubernetes that the Machine asks for; "" if it does not say.
+    version: str = ""
 
     @property
     def provider_id(self) -> str:
@@ -147,7 +150,7 @@ class Provider:
                 self._busy.add(key)
             try:
                 self._look(key)
-            except (OSError, http.client.HTTPException, ApiError) as error:
+            except (OSError, http.client.HTTPException, LabError) as error:
                 say(f"lab infrastructure: {'/'.join(key)}: {error}; again in a second")
                 time.sleep(1)  # of this thread alone
                 with self._lock:
@@ -206,6 +209,7 @@ class Provider:
             name=name,
             user_data=base64.b64decode(data["value"]),
             format=base64.b64decode(data.get("format", "")).decode() or "cloud-config",
+            version=(machine or {}).get("spec", {}).get("version") or "",
         )
         if delay := (body.get("spec") or {}).get("startDelaySeconds"):
             begun = datetime.fromisoformat(body["metadata"]["creationTimestamp"])

@@ -125,7 +125,7 @@ def _lay_image(
         hostname=hostname, address=str(site.address), user_data=user_data, meta_data=meta_data,
         # The machine has one address and no way to the internet, by which a kubelet would find it; and may not lower
         # its score with the kernel's memory killer.
-        kubelet=[f"--node-ip={site.address}", "--oom-score-adj=0"], tools=tools,
+        kubelet=[f"--node-ip={site.address}", "--oom-score-adj=0", edge.EVICTION], tools=tools,
     )  # fmt: skip
     files[edge.CONTAINERD_DROP_IN] = edge.containerd_settings(minor).encode()
     files[edge.CNI_SETTINGS] = edge.network_settings().encode()

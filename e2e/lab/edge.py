@@ -38,6 +38,9 @@ CNI_SETTINGS = "/etc/cni/net.d/10-lab.conflist"
 _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _MOST = 200
 
+#: As on the management cluster's node: a machine whose disk is nearly full is no reason to evict test pods.
+EVICTION = "--eviction-hard=memory.available<100Mi,nodefs.available<1%,imagefs.available<1%"
+
 #: In the folder of a machine that boots: how it does.
 BOOTS = "boot.sh"
 
@@ -103,8 +106,7 @@ class Edge:
             file.write(token_file.read_text())
         extra = (
             f"--hostname-override={self.name} --node-ip={self.address} --kubelet-cgroups= --oom-score-adj=0"
-            # As on the management cluster's node: a machine whose disk is nearly full is no reason to evict test pods.
-            " --eviction-hard=memory.available<100Mi,nodefs.available<1%,imagefs.available<1%"
+            f" {EVICTION}"
             f" --cgroup-root=/{machine.make_cgroup_root(self.cgroup)}"
         )
         with state.locked(self.lab_folder, wait=True):

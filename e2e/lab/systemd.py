@@ -90,7 +90,7 @@ def image(
     seed = {"instance-id": f"i-{identity[:17]}", "local-hostname": hostname, **meta_data}
     wants = "".join(f"Wants={each}.service\n" for each in _CLOUD_INIT)
     generator = _GENERATOR.replace("@path@", f"{tools}:{SYSTEM_PATH}").replace(
-        "@kubelet@", "".join(rf"\\x20{each}" for each in kubelet)
+        "@kubelet@", "".join(rf"\\x20{each.replace('%', '%%')}" for each in kubelet)
     )
     units = "/etc/systemd/system"
     texts = {
