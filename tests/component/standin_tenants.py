@@ -121,7 +121,7 @@ class StandInTenants:
     async def _begin(self) -> None:
         application = web.Application()
         application.router.add_route("*", "/{path:.*}", self._answer)
-        self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
+        self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
         await self._runner.setup()
         context = self._serving(certificates.leaf(self._server.authority, "nobody"))
         context.sni_callback = self._choose

@@ -8,6 +8,7 @@ those of the contract's list.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import logging
 import uuid
@@ -30,6 +31,7 @@ from hosted_cp.kube.resources import (
     CORE_CLUSTER,
     EVENT,
     MACHINE,
+    MACHINE_POOL,
     NAMESPACE,
     SECRET,
     WORKER_CONFIG,
@@ -42,6 +44,7 @@ from tests.component.capi import LAB_CLUSTER, VERSION, CapiStage, management
 from tests.component.hosting import OPERATOR, Freezer, Object, Turns, conditions
 from tests.component.kubelet import StandInKubelet
 from tests.component.standin_tenants import StandInTenants
+from tests.component.test_invariants_rights import OPTIONAL, ROLES, _races, used
 
 LAB_MACHINE = Resource(group=kinds.GROUP, version=kinds.VERSION, kind="LabMachine", plural="labmachines")
 LAB_MACHINE_TEMPLATE = Resource(
@@ -334,9 +337,8 @@ async def test_everything_that_is_waited_for_comes_as_an_event(stage: CapiStage)
     async with stage.operating():
         await stage.admin.create(CORE_CLUSTER, stage.cluster("a", paused=True))
         await machine(stage, "m", files=[{"path": "/etc/site", "contentFrom": source}])
-        config = (await stage.admin.get(WORKER_CONFIG, stage.namespace, "m")).body
-        # Core owns nothing while it is paused.
-        assert "status" not in config
+        # Core makes nobody an owner while it is paused.
+        await stage.until(WORKER_CONFIG, ["m"], lambda b: "WaitingForMachine" in why(b))
         await stage.change_cluster("a", paused=None)
         found = await stage.until(WORKER_CONFIG, ["m"], lambda b: "SourceMissing" in why(b))
         assert "ConfigMap site does not exist" in why(found["m"])
@@ -377,6 +379,73 @@ async def test_what_is_lost_comes_back_and_is_not_made_again(stage: CapiStage) -
         await stage.until(WORKER_CONFIG, ["m"], lambda b: b["metadata"].get("finalizers") == [FINALIZER])
         await stage.rest(operator)
         assert await data_of(stage, "m") == before
+
+
+# --- the token's life -------------------------------------------------------------------------------------------------
+
+
+async def due(stage: CapiStage, name: str) -> None:
+    """Let the token's end look near."""
+    past = {"metadata": {"annotations": {tokens.EXPIRES: "2020-01-01T00:00:00Z"}}}
+    await stage.admin.merge_patch(SECRET, stage.namespace, name, past)
+    await stage.until(SECRET, [name], lambda b: not b["metadata"]["annotations"][tokens.EXPIRES].startswith("2020"))
+
+
+async def test_its_end_is_moved_and_what_the_tenant_has_lost_is_made_anew(stage: CapiStage) -> None:
+    async with stage.operating() as operator:
+        await a_cluster(stage)
+        await machine(stage, "m")
+        await stage.until(WORKER_CONFIG, ["m"], made)
+        await stage.until(MACHINE, ["m"], provisioned)
+        await stage.rest(operator)
+        before, uid = (
+            await data_of(stage, "m"),
+            (await stage.admin.get(SECRET, stage.namespace, "m"))["metadata"]["uid"],
+        )
+        [old] = stage.tenants.objects(stage.namespace, "a", "secrets")
+        await asyncio.sleep(1.1)  # ends are told in seconds
+        await due(stage, "m")
+        await stage.rest(operator)
+        [new] = stage.tenants.objects(stage.namespace, "a", "secrets")
+        assert _plain(new["data"]["expiration"]) > _plain(old["data"]["expiration"])
+        assert {**new["data"], "expiration": ""} == {**old["data"], "expiration": ""}
+        assert await data_of(stage, "m") == before
+        secret = await stage.admin.get(SECRET, stage.namespace, "m")
+        assert secret["metadata"]["annotations"][tokens.EXPIRES] == _plain(new["data"]["expiration"])
+
+        stage.tenants.forget(stage.namespace, "a")
+        await due(stage, "m")
+        await stage.rest(operator)
+        after = token_of(await data_of(stage, "m"))
+        assert known_tokens(stage) == {after.id: after.secret}
+        assert after.secret != token_of(before).secret
+        assert (await stage.admin.get(SECRET, stage.namespace, "m"))["metadata"]["uid"] == uid
+
+
+# --- rights -----------------------------------------------------------------------------------------------------------
+
+
+async def test_every_right_for_workers_is_used_and_no_other(stage: CapiStage) -> None:
+    since = stage.audit.mark()
+    async with stage.operating(with_kopf=True, hooks=_races(stage)) as operator:
+        await a_cluster(stage)
+        await stage.admin.create(CONFIG_MAP, {**body(stage, CONFIG_MAP, "site"), "data": {"k": "v"}})
+        await machine(stage, "m", files=[{"path": "/x", "contentFrom": {"configMapRef": {"name": "site", "key": "k"}}}])
+        await stage.until(WORKER_CONFIG, ["m"], made)
+        await seen_by_core(stage, "m")
+        await stage.until(WORKER_CONFIG, ["m"], lambda b: not b["metadata"].get("finalizers"))
+        await stage.rest(operator)
+    requests = stage.audit.requests(since=since, user=OPERATOR)
+    assert [str(each) for each in requests if each.code in {401, 403}] == []
+    assert used(requests) <= {pair for role in ROLES for pair in pairs(role)}
+    [optional] = [role for role in ROLES if OPTIONAL in role["metadata"].get("labels", {})]
+    ours = {WORKER_CONFIG.plural, MACHINE.plural, MACHINE_POOL.plural, CONFIG_MAP.plural}
+    granted = {pair for pair in pairs(optional) if pair[0].partition("/")[0] in ours}
+    assert granted - used(requests) == {("k0sworkerconfigs/finalizers", "update")}  # checked, not requested
+
+
+def pairs(role: Object) -> set[tuple[str, str]]:
+    return {(resource, verb) for rule in role["rules"] for resource in rule["resources"] for verb in rule["verbs"]}
 
 
 # --- the end ----------------------------------------------------------------------------------------------------------
