@@ -111,7 +111,10 @@ async def _unproven(client: ApiClient, resource: Resource, definition: Object, n
                             break
                 except ApiError as error:
                     # The API server's own words, about its connection to the webhook.
-                    return f"objects of kind {resource.kind} cannot be read as {each['name']}: {error.message}"
+                    return (
+                        f"objects of kind {resource.kind} cannot be read as {each['name']} (does the webhook answer? "
+                        f"see deploy/webhook.yaml): {error.message}"
+                    )
     return ""
 
 
