@@ -109,8 +109,8 @@ def _with_machine(view: WorkerView) -> Plan:
     if isinstance(found, Cause):
         return status.waiting(view, found)
     stranger = view.secret
-    if stranger is not None and (stale := _without_controller(stranger)) is not None:
-        return Plan(actions=(stale,))
+    if stranger is not None and stranger.controller_uid not in ("", view.owner.uid):
+        return Plan(actions=(_without_controller(stranger),))
     making = Cause(reason="Minting", message="the bootstrap data are being made", starting=True)
     expires = view.now.replace(microsecond=0) + (POOL_LIFE if view.pool else LIFE)
     return status.waiting(
@@ -183,10 +183,8 @@ def _in_the_way(view: WorkerView) -> Cause | None:
     )
 
 
-def _without_controller(secret: Observed) -> PatchMetadata | None:
+def _without_controller(secret: Observed) -> PatchMetadata:
     """Takes the controller of a former life off: there can be only one."""
-    if not secret.controller_uid:
-        return None
     rest = tuple(each for each in secret.owner_references if not each.get("controller"))
     return PatchMetadata(
         ref=secret.ref, uid=secret.uid, resource_version=secret.resource_version, owner_references=rest
@@ -401,8 +399,8 @@ class _Upkeep:
 def _metadata(view: WorkerView, secret: Observed) -> Iterator[Action]:
     """Bring labels, annotations and the owner back, also where somebody has taken them off."""
     if secret.controller_uid not in ("", view.owner.uid):
-        if _stale_controller(view, secret) and (patch := _without_controller(secret)) is not None:
-            yield patch
+        if _stale_controller(view, secret):
+            yield _without_controller(secret)
         return
     if view.spec is None:
         return

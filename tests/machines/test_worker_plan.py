@@ -221,8 +221,8 @@ def test_content_from_secrets_and_config_maps() -> None:
     world.work()
     assert world.why() == (
         "False SourceMissing: spec.files[0].contentFrom.secretRef.name: Secret site does not exist in namespace"
-        " tenants; create it there, or correct the name; spec.files[1].contentFrom.configMapRef.name: ConfigMap site does"
-        " not exist in namespace tenants; create it there, or correct the name"
+        " tenants; create it there, or correct the name; spec.files[1].contentFrom.configMapRef.name: ConfigMap site"
+        " does not exist in namespace tenants; create it there, or correct the name"
     )
     world.base.secret("site", {"a": b"from a Secret"})
     world.config_map("site", c="from a ConfigMap")
@@ -347,6 +347,16 @@ def test_a_lost_secret_is_made_again_as_long_as_anybody_may_ask_for_it() -> None
     assert not world.base.server.every("Secret", NAME)
     assert world.status["dataSecretName"] == NAME
     assert world.why() == "True Ready: "
+
+
+def test_data_that_somebody_took_out_come_back_in_one_write() -> None:
+    world = made()
+    before = world.value
+    world.edit(SECRET, lambda body: body.update(data={}))
+    [token, data] = world.plan().actions
+    assert (type(token), type(data)) == (Create, Replace)
+    assert world.work() == ""
+    assert world.value == before
 
 
 def test_what_the_spec_says_later_changes_nothing_and_that_is_said() -> None:
