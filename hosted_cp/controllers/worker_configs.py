@@ -124,9 +124,13 @@ class WorkerConfigs:
             return (Key(*change.name),)
         if change.resource in (MACHINE, MACHINE_POOL):
             return () if _nothing_new(change) else self._owned_by(some)
+        # All workers of a Cluster are looked at again, so it has to be worth it: while many of them are made, core
+        # counts them in the Cluster's status.
         if change.resource == CORE_CLUSTER:
-            return self._of_clusters([change.name])
+            return () if _nothing_new(change) else self._of_clusters([change.name])
         if change.resource == CONTROL_PLANE:
+            if _nothing_new(change, of_status=("version", "k0sVersion", "decisions")):
+                return ()
             return self._of_clusters([(some.ref.namespace or "", control_plane.tenant_name(some))])
         if change.resource == SERVICE:
             return self._of_clusters(self._control_planes.tenants(change))
@@ -245,12 +249,16 @@ def _key(each: Observed) -> Key:
     return Key(each.ref.namespace or "", each.ref.name)
 
 
-def _nothing_new(change: Change) -> bool:
-    """Whether a Machine has changed in nothing that is kept of it: most of its changes are conditions."""
+def _nothing_new(change: Change, *, of_status: Iterable[str] | None = None) -> bool:
+    """Whether an object has changed in nothing that counts here: spec, owners, end, and what is kept of the status (or
+    these members of it). Most changes of Machines and Clusters are conditions."""
     old, new = change.old, change.new
     if old is None or new is None or old.uid != new.uid or old.deleting != new.deleting:
         return False
-    return all(old.get(part) == new.get(part) for part in ("spec", "status"))
+    if old.owner_references != new.owner_references or old.get("spec") != new.get("spec"):
+        return False
+    paths = [("status",)] if of_status is None else [("status", each) for each in of_status]
+    return all(old.get(*path) == new.get(*path) for path in paths)
 
 
 def _label(owner: Observed) -> str:

@@ -120,6 +120,23 @@ def test_what_concerns_a_cluster_concerns_its_workers() -> None:
     assert seen.put(SECRET, "another") == set()
 
 
+def test_what_core_counts_in_a_cluster_concerns_nobody() -> None:
+    """Or many workers would be looked at again for each of many."""
+    seen = Caching()
+    seen.world()
+    assert seen.put(CORE_CLUSTER, "demo", status={"workers": {"replicas": 3}, "conditions": []}) == set()
+    ready = {"initialization": {"infrastructureProvisioned": True}}
+    assert seen.put(CORE_CLUSTER, "demo", status=ready) == {"a", "b"}
+    owners = [{"apiVersion": CORE_API, "kind": "Cluster", "name": "demo", "uid": "clusters-demo"}]
+
+    def control_plane(**status: Any) -> set[str]:
+        spec = {"version": "v1.36.3+k0s"}
+        return seen.put(CONTROL_PLANE, "demo-cp", spec=spec, status=status, ownerReferences=owners)
+
+    assert control_plane(conditions=[{"type": "Available"}]) == set()
+    assert control_plane(version="v1.36.3+k0s") == {"a", "b"}
+
+
 def test_secrets_and_config_maps_concern_who_takes_content_from_them() -> None:
     seen = Caching()
     seen.world()
