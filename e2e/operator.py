@@ -18,16 +18,20 @@ NAMESPACE = "hosted-cp"
 
 
 def manifests(k0s: K0sImage, *, arguments: Sequence[str] = ()) -> str:
-    """deploy/operator.yaml with the images of this lab, and further arguments for `hosted-cp run`."""
-    documents: list[dict[str, Any]] = list(yaml.safe_load_all((ROOT / "deploy" / "operator.yaml").read_text()))
+    """deploy/ with the images of this lab, and further arguments for `hosted-cp run`."""
+    documents: list[dict[str, Any]] = [
+        *yaml.safe_load_all((ROOT / "deploy" / "webhook.yaml").read_text()),
+        *yaml.safe_load_all((ROOT / "deploy" / "operator.yaml").read_text()),
+    ]
     for document in documents:
         if document["kind"] == "Deployment":
             container = document["spec"]["template"]["spec"]["containers"][0]
             container["image"] = next(iter(_operator()))
             container["imagePullPolicy"] = "IfNotPresent"
-            container["args"] = [
-                "run", f"--k0s-image={k0s.repository}", f"--etcd-image={images.etcd_name()}", *arguments,
-            ]  # fmt: skip
+            if document["metadata"]["name"] == "hosted-cp":
+                container["args"] = [
+                    "run", f"--k0s-image={k0s.repository}", f"--etcd-image={images.etcd_name()}", *arguments,
+                ]  # fmt: skip
     return yaml.safe_dump_all(documents)
 
 
@@ -44,13 +48,14 @@ def _operator() -> Mapping[str, Path]:
 
 
 def deploy(lab: Lab, k0s: K0sImage, *, arguments: Sequence[str] = ()) -> None:
-    """Apply CRDs and operator, and wait until it leads."""
+    """Apply CRDs, webhook and operator, and wait until it leads and both versions are served."""
     lab.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(ROOT / "crds"))
-    lab.kubectl(
-        "wait", "--for=condition=Established", "crd/clusters.k0smotron.io", "crd/jointokenrequests.k0smotron.io"
-    )
+    lab.kubectl("wait", "--for=condition=Established", "-f", str(ROOT / "crds"))
     lab.kubectl("apply", "-f", "-", input=manifests(k0s, arguments=arguments))
-    lab.kubectl("-n", NAMESPACE, "rollout", "status", "deployment/hosted-cp", "--timeout=90s", seconds=100)
+    for name in ("hosted-cp-webhook", "hosted-cp"):
+        lab.kubectl("-n", NAMESPACE, "rollout", "status", f"deployment/{name}", "--timeout=90s", seconds=100)
+    trusted = "--for=jsonpath={.spec.conversion.webhook.clientConfig.caBundle}"
+    lab.kubectl("wait", trusted, "--timeout=30s", "-f", str(ROOT / "crds"))
 
 
 def logs(lab: Lab) -> str:

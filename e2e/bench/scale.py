@@ -42,6 +42,7 @@ from k0s_images.golang import components
 from tests.component.apiserver import CONTROLLERS, Access, Server, running
 from tests.component.audit import READS, Request, summary
 from tests.component.kubelet import NODE, StandInKubelet
+from tests.component.webhook import as_stored
 
 #: Up to so many tenants everything but the kubelet is real.
 FAITHFUL = 100
@@ -87,8 +88,9 @@ def measure(tenants: int, *, idle: float, profile: Path | None = None) -> Outcom
     with tempfile.TemporaryDirectory(prefix="hosted-cp-bench-") as folder, ExitStack() as stack:
         say(f"{tenants} tenants: API server and etcd start")
         controllers = CONTROLLERS if faithful else tuple(c for c in CONTROLLERS if c != "statefulset-controller")
+        crds = as_stored(Path(folder) / "crds")
         server = stack.enter_context(
-            running(Path(folder), components("1.36"), controllers=controllers, crds=ROOT / "crds")
+            running(Path(folder) / "server", components("1.36"), controllers=controllers, crds=crds)
         )
         if faithful:
             stack.enter_context(StandInKubelet(server))

@@ -16,13 +16,11 @@ from typing import Any
 import yaml
 
 from hosted_cp.api.base import Column, Kind
-from hosted_cp.api.cluster import Cluster
-from hosted_cp.api.join_token_request import JoinTokenRequest
 from hosted_cp.api.kinds import VERSIONED, Versions
 from hosted_cp.api.schema import openapi
 
-#: The kinds of `crds/`, in one version each: what needs nobody who converts. See `generate`.
-KINDS: tuple[type[Kind], ...] = (Cluster, JoinTokenRequest)
+#: All kinds, as they are stored and worked on.
+KINDS: tuple[type[Kind], ...] = tuple(each.hub for each in VERSIONED)
 
 _HEADER = "# Made by `make crds` from hosted_cp/api; do not edit.\n"
 
@@ -52,11 +50,13 @@ class Webhook:
         return {"strategy": "Webhook", "webhook": {"clientConfig": client, "conversionReviewVersions": ["v1"]}}
 
 
-def generate(*, conversion: Webhook | None = None) -> tuple[dict[str, Any], ...]:
-    """All definitions. Versions beside the stored one, and the kinds of Cluster API, exist only where somebody
-    converts: without it the API server would prune, in silence, what the stored version calls by another name."""
-    if conversion is None:
-        return tuple(definition(each) for each in KINDS)
+#: Of `deploy/webhook.yaml`. Whom to trust is written by the operator's leader.
+SHIPPED = Webhook(service="hosted-cp-webhook", namespace="hosted-cp")
+
+
+def generate(*, conversion: Webhook = SHIPPED) -> tuple[dict[str, Any], ...]:
+    """All definitions, with all versions. They need somebody who converts: without one an API server would prune, in
+    silence, what the stored version calls by another name."""
     return tuple(versioned(each, conversion=conversion) for each in VERSIONED)
 
 
@@ -129,12 +129,14 @@ def _column(column: Column) -> dict[str, Any]:
 
 def files() -> Mapping[str, str]:
     """File name -> text, one for each kind."""
-    return {f"{each.group}_{each.plural}.yaml": _HEADER + _yaml(definition(each)) for each in KINDS}
+    return {
+        f"{each['spec']['group']}_{each['spec']['names']['plural']}.yaml": _HEADER + _yaml(each) for each in generate()
+    }
 
 
 def manifests() -> str:
     """All definitions as one YAML text."""
-    return "---\n".join(_yaml(definition(each)) for each in KINDS)
+    return "---\n".join(_yaml(each) for each in generate())
 
 
 class _Plain(yaml.SafeDumper):

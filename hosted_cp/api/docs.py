@@ -15,8 +15,12 @@ from typing import Any
 
 from hosted_cp.api import core
 from hosted_cp.api.base import Kind
-from hosted_cp.api.crds import KINDS
+from hosted_cp.api.cluster import Cluster
+from hosted_cp.api.join_token_request import JoinTokenRequest
 from hosted_cp.api.schema import openapi
+
+#: The kinds of the page. (The specs of Cluster API's kinds are the same ones, for the most part.)
+KINDS: tuple[type[Kind], ...] = (Cluster, JoinTokenRequest)
 
 
 @dataclass(frozen=True, kw_only=True)

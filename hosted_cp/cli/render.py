@@ -11,8 +11,10 @@ from typing import Any
 import yaml
 
 from hosted_cp.api.cluster import Cluster, parse_cluster
+from hosted_cp.api.conversion import ConversionError, convert
+from hosted_cp.api.kinds import VERSIONED
 from hosted_cp.api.problems import Problem
-from hosted_cp.api.schema import unknown_fields
+from hosted_cp.api.schema import defaulted, defaults, unknown_fields
 from hosted_cp.hosting.rehearsal import marked, rehearse
 from hosted_cp.hosting.settings import Settings
 from hosted_cp.hosting.view import TenantView
@@ -61,7 +63,9 @@ def _is_ours(body: Mapping[str, Any]) -> bool:
 
 def _rendered(body: Mapping[str, Any], settings: Settings) -> tuple[list[Wanted], list[Problem]]:
     """What one Cluster comes to. What an API server would refuse or drop is a problem here as well."""
-    if body.get("apiVersion") != _API:
+    served = {f"{each.group}/{each.version}": each for each in VERSIONED[0].all}
+    kind = served.get(str(body.get("apiVersion")))
+    if kind is None:
         fault = f"{str(body.get('apiVersion'))[:64]} is not served"
         return [], [Problem(field="apiVersion", fault=fault, remedy=f"write the Cluster as {_API}")]
     unknown = [
@@ -70,8 +74,13 @@ def _rendered(body: Mapping[str, Any], settings: Settings) -> tuple[list[Wanted]
             fault="is no field of a Cluster, and an API server would drop it",
             remedy="correct its name or remove it; docs/kinds.md lists all fields",
         )
-        for field in unknown_fields(Cluster, body)
+        for field in unknown_fields(kind, body)
     ]
+    if kind is not Cluster:
+        try:
+            body = convert(defaulted(dict(body), defaults(kind)), to=Cluster.version)
+        except ConversionError as error:
+            return [], [*unknown, Problem(field="spec", fault=str(error), remedy=f"write the Cluster as {_API}")]
     wanted, problems = rehearse(_view(body, settings))
     return wanted, [*unknown, *problems]
 

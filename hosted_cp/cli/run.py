@@ -106,6 +106,7 @@ async def _run(options: Mapping[str, Any]) -> None:
             health_address=options["health_address"],
             metrics_address=options["metrics_address"],
             lease_namespace=os.environ.get("POD_NAMESPACE") or "hosted-cp",
+            webhook_namespace=os.environ.get("POD_NAMESPACE") or "hosted-cp",
             identity=f"{os.environ.get('POD_NAME') or os.uname().nodename}_{os.getpid()}_{datetime.now(UTC):%H%M%S%f}",
         ),
     )

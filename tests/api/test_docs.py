@@ -8,7 +8,7 @@ import pytest
 
 from hosted_cp.api import docs
 from hosted_cp.api.cluster import Cluster
-from hosted_cp.api.crds import KINDS
+from hosted_cp.api.docs import KINDS
 from hosted_cp.api.schema import openapi
 
 FILE = Path(__file__).parents[2] / "docs" / "kinds.md"

@@ -41,10 +41,8 @@ def field(kind: str, path: str, name: str = "v1beta2") -> dict[str, Any]:
     return node
 
 
-def test_without_a_webhook_nothing_changes() -> None:
-    assert list(crds.generate()) == [crds.definition(each) for each in crds.KINDS]
-    assert [len(each["spec"]["versions"]) for each in crds.generate()] == [1, 1]
-    assert all("conversion" not in each["spec"] for each in crds.generate())
+def test_the_files_name_the_webhook_that_is_shipped() -> None:
+    assert crds.generate() == crds.generate(conversion=WEBHOOK)
 
 
 def test_all_kinds_in_all_versions() -> None:
@@ -59,10 +57,10 @@ def test_all_kinds_in_all_versions() -> None:
             assert one["subresources"]["status"] == {}
 
 
-def test_the_stored_version_is_that_of_the_single_version_files() -> None:
-    for single in crds.generate():
-        [alone] = single["spec"]["versions"]
-        assert version(single["spec"]["names"]["kind"]) == alone
+def test_the_stored_version_is_first_and_as_it_is_alone() -> None:
+    for each in crds.KINDS:
+        [alone] = crds.definition(each)["spec"]["versions"]
+        assert version(each.__name__) == alone == ALL[each.__name__]["spec"]["versions"][0]
 
 
 @pytest.mark.parametrize("kind", ALL)

@@ -125,3 +125,15 @@ def test_a_good_cluster_beside_a_bad_one_is_shown() -> None:
     assert result.exit_code == 1
     assert ("StatefulSet", "kmc-good") in shown(result)
     assert ("StatefulSet", "kmc-demo") not in shown(result)
+
+
+def test_a_manifest_of_the_old_version_comes_to_the_same() -> None:
+    new = cluster(storage={"type": "etcd", "etcd": {"args": ["--x=1"]}}, service={"type": "NodePort"})
+    old = cluster(api="k0smotron.io/v1beta1", etcd={"args": ["--x=1"]}, service={"type": "NodePort"})
+    result = render(old)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout == render(new).stdout
+    unknown = render(cluster(api="k0smotron.io/v1beta1", storage={"type": "etcd"}))
+    assert "spec.storage: is no field of a Cluster" in unknown.stderr
+    for odd in (cluster(api="k0smotron.io/v1beta1", metadata="x"), cluster(api="k0smotron.io/v1beta1", replicas="x")):
+        assert render(odd).exit_code == 1

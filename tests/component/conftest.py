@@ -29,6 +29,7 @@ from tests.component.audit import Audit
 from tests.component.hosting import DEPLOYED, NODE_ADDRESS, OPERATOR, Stage, node, storage_class
 from tests.component.kubelet import NODE, StandInKubelet
 from tests.component.standin_tenants import StandInTenants
+from tests.component.webhook import as_stored
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -41,10 +42,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The management cluster. Where `crds/` exists, its kinds are installed."""
-    programs = components("1.36")
-    crds = Path(__file__).parents[2] / "crds"
-    with running(tmp_path_factory.mktemp("management"), programs, crds=crds if crds.is_dir() else None) as started:
+    """The management cluster, with `Cluster` and `JoinTokenRequest` as they are stored."""
+    crds = as_stored(tmp_path_factory.mktemp("crds"))
+    with running(tmp_path_factory.mktemp("management"), components("1.36"), crds=crds) as started:
         yield started
 
 
