@@ -1,7 +1,7 @@
 # Everything a developer or a new user calls. What is slow to build is cached outside the checkout (HOSTED_CP_CACHE).
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help venv ready preflight demo demo-down test test-unit test-component test-e2e test-all lint bench crds images docs lock
+.PHONY: help venv ready preflight demo demo-down demo-capi demo-capi-down test test-unit test-component test-e2e test-all lint bench crds images docs lock
 
 PYTHON ?= python3
 CACHE := $(or $(HOSTED_CP_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/hosted-cp)
@@ -44,6 +44,15 @@ demo:  ## a Cluster manifest becomes a control plane; a worker joins from anothe
 demo-down:  ## remove every trace of the demo
 	@$(MAKE) -s venv >/dev/null
 	@$(PY) -m e2e.demo down
+
+demo-capi:  ## a cluster of Cluster API: machines boot, join, are scaled and moved to another version
+	@$(PYTHON) -m e2e.lab preflight --install
+	@$(MAKE) -s venv >/dev/null
+	@$(PY) -m e2e.demo_capi
+
+demo-capi-down:  ## remove every trace of that demo
+	@$(MAKE) -s venv >/dev/null
+	@$(PY) -m e2e.demo_capi down
 
 # What needs root, packages and programs is prepared first, so that a fresh machine can run the tests.
 ready:
