@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import aiohttp
+import orjson
 import pytest
 import yaml
 
@@ -391,6 +392,62 @@ async def _ready(operator: Operator) -> tuple[int, str]:
         return answer.status, await answer.text()
 
 
+async def _store_old(admin: ApiClient, *names: str) -> None:
+    """Clusters as k0smotron has stored them."""
+    old = resource("Cluster", "v1beta1")
+    await _store(admin, CLUSTERS, "v1beta1")
+    for name in names:
+        spec = {"etcd": {"args": [f"--name={name}"]}, "service": {"type": "NodePort"}}
+        metadata = {"name": name, "namespace": OPERATED}
+        await admin.create(old, {"apiVersion": old.api_version, "kind": "Cluster", "metadata": metadata, "spec": spec})
+
+
+async def _specs(admin: ApiClient) -> dict[str, Any]:
+    return {
+        each["metadata"]["name"]: each["spec"] for each in await admin.list(resource("Cluster", "v1beta2"), OPERATED)
+    }
+
+
+async def test_what_is_stored_in_the_old_version_is_written_anew_and_the_version_is_given_up(
+    server: Server, admin: ApiClient
+) -> None:
+    names = [f"old-{number:02}" for number in range(30)]
+    await _store_old(admin, *names)
+    await _store(admin, CLUSTERS, "v1beta2")
+    assert (await admin.get(CRD, None, CLUSTERS))["status"]["storedVersions"] == ["v1beta2", "v1beta1"]
+    assert set(_stored(server)) == {"k0smotron.io/v1beta1"}
+    before = await _specs(admin)
+    assert sorted(before) == names
+    async with operating(server) as operator:
+        await _until_stored_as(admin, CLUSTERS, ["v1beta2"])
+        assert 'hosted_cp_storage_migrated_total{kind="Cluster"} 30.0' in operator.metrics.text().decode()
+    assert set(_stored(server)) == {"k0smotron.io/v1beta2"}
+    assert await _specs(admin) == before
+
+
+async def test_nothing_is_listed_before_the_webhook_answers(
+    server: Server, admin: ApiClient, webhook: Webhook, caplog: pytest.LogCaptureFixture
+) -> None:
+    await _store_old(admin, "unread")
+    # A definition that changes is served afresh, from what is stored: what was converted before is forgotten.
+    webhook.stop(signal.SIGKILL)
+    await _store(admin, CLUSTERS, "v1beta2")
+    since = server.audit.mark()
+    async with operating(server, leads=False) as operator:
+        status, said = await _until_it_says(operator, "cannot be read as")
+        assert status == 503
+        assert "objects of kind Cluster cannot be read as v1beta" in said
+        assert "does the webhook answer?" in said
+        assert not operator.synced.is_set()
+        assert "nothing is looked after yet: objects of kind Cluster cannot be read" in caplog.text
+        assert server.audit.writes(since=since, user=OPERATOR) == []
+        webhook.start()
+        async with asyncio.timeout(PATIENCE):
+            await operator.leading.wait()
+        assert (await _ready(operator))[0] == 200
+        await _until_stored_as(admin, CLUSTERS, ["v1beta2"])
+
+
 async def test_without_a_converter_what_is_stored_in_another_version_is_not_looked_at(
     server: Server, admin: ApiClient, webhook: Webhook
 ) -> None:
@@ -434,3 +491,14 @@ async def _store(admin: ApiClient, name: str, version: str) -> None:
         await _until_stored_as(admin, name, ["v1beta2", "v1beta1"])
     # The handler of the old storage goes on for a moment, and nothing tells when it ends.
     await asyncio.sleep(2.0)
+
+
+def _stored(server: Server) -> Iterator[str]:
+    """The apiVersion of each Cluster as it lies in etcd."""
+    prefix = b"/registry/k0smotron.io/clusters/"
+    asked: dict[str, object] = {
+        "key": base64.b64encode(prefix).decode(),
+        "range_end": base64.b64encode(prefix[:-1] + b"0").decode(),
+    }
+    for each in orjson.loads(server.etcd("/v3/kv/range", asked)).get("kvs", ()):
+        yield orjson.loads(base64.b64decode(each["value"]))["apiVersion"]
