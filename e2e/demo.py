@@ -108,7 +108,7 @@ def _demo(lab_name: str) -> None:
     with phases.phase("examples/cluster.yaml -> the tenant's API answers"):
         manifest["spec"]["version"] = k0s.tag.replace("-k0s.", "+k0s.")
         tenants.apply(lab, tenants.for_lab(manifest))
-        tenants.wait_condition(lab, f"cluster/{name}", "Available", seconds=_LIMIT)
+        tenants.wait_condition(lab, f"kmc/{name}", "Available", seconds=_LIMIT)
         tenant = tenants.kubeconfig(lab, name, lab.folder / "tenants")
         tenants.eventually(lambda: tenant.kubectl("get", "namespace", "kube-system"), seconds=30)
     with phases.phase("examples/join-token.yaml -> a join token"):

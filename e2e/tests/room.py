@@ -134,7 +134,7 @@ class Room:
     def rolled_out(self, name: str, *, replicas: int = 1, seconds: float = START) -> None:
         """Wait until all controllers run what the spec asks for now, and answer."""
         self.kubectl("rollout", "status", f"statefulset/kmc-{name}", f"--timeout={seconds:.0f}s", seconds=seconds + 5)
-        generation = self.get(f"cluster/{name}")["metadata"]["generation"]
+        generation = self.get(f"kmc/{name}")["metadata"]["generation"]
         self.wait(
             name,
             lambda body: (

@@ -36,8 +36,8 @@ def test_an_image_that_cannot_be_pulled_is_named_and_heals_when_corrected(room: 
         said = room.cause(name, "ImageCannotBePulled", seconds=60)
         assert image in said
         assert "spec.image and spec.version" in said
-    room.patch("cluster/typo", {"spec": {"version": good}})
-    room.patch("cluster/nowhere", {"spec": {"image": room.stage.k0s.repository}})
+    room.patch("kmc/typo", {"spec": {"version": good}})
+    room.patch("kmc/nowhere", {"spec": {"image": room.stage.k0s.repository}})
     for name in ("typo", "nowhere"):
         room.available(name).kubectl("get", "namespaces")
 
@@ -54,7 +54,7 @@ def test_what_only_the_administrator_may_allow_is_refused_and_heals_when_left_ou
         assert field in said
     assert "--privileged-namespace" in said
     assert room.items("statefulsets,services") == []
-    room.patch("cluster/host", {"spec": {"persistence": {"type": "emptyDir"}, "mounts": None, "serviceAccount": None}})
+    room.patch("kmc/host", {"spec": {"persistence": {"type": "emptyDir"}, "mounts": None, "serviceAccount": None}})
     room.available("host").kubectl("get", "namespaces")
 
 
@@ -68,4 +68,4 @@ def test_a_node_port_that_another_tenant_has_is_named_and_heals_when_it_is_free(
     room.kubectl("delete", "kmc", "first", "--timeout=60s", seconds=70)
     tenant = room.available("second")
     assert ":31443" in tenant.kubectl("config", "view")
-    assert conditions(room.get("cluster/second"))["SpecAccepted"]["status"] == "True"
+    assert conditions(room.get("kmc/second"))["SpecAccepted"]["status"] == "True"

@@ -41,7 +41,7 @@ def test_a_tenant_goes_with_everything_but_the_volumes_it_keeps(room: Room) -> N
     )
     room.available("kept")
     room.available("all")
-    uid = room.get("cluster/kept")["metadata"]["uid"]
+    uid = room.get("kmc/kept")["metadata"]["uid"]
     room.token("kept", "worker")
     room.token("all", "workers-of-all")
     volumes = {each["metadata"]["name"]: each["spec"]["volumeName"] for each in room.items("pvc")}

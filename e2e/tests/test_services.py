@@ -15,7 +15,7 @@ _NAME = "control-plane.example.com"
 
 
 def _server(room: Room, name: str) -> str:
-    endpoint = room.get(f"cluster/{name}")["status"]["controlPlaneEndpoint"]
+    endpoint = room.get(f"kmc/{name}")["status"]["controlPlaneEndpoint"]
     return f"{endpoint['host']}:{endpoint['port']}"
 
 
@@ -57,14 +57,14 @@ def test_a_load_balancer_without_an_address_is_named_and_heals(room: Room) -> No
     assert "kmc-waits-lb" in said
     running = [each["metadata"]["name"] for each in room.items("statefulsets")]
     assert "kmc-waits" not in running, "k0s cannot be told its address before anybody knows it"
-    room.patch("cluster/waits", {"metadata": {"annotations": {NO_ADDRESS: None}}})
+    room.patch("kmc/waits", {"metadata": {"annotations": {NO_ADDRESS: None}}})
     room.available("waits").kubectl("get", "namespaces")
 
 
 def test_another_type_of_service_moves_the_tenant_to_another_address(room: Room) -> None:
     room.create("moves")
     before = room.available("moves")
-    room.patch("cluster/moves", {"spec": {"service": {"type": "LoadBalancer"}}})
+    room.patch("kmc/moves", {"spec": {"service": {"type": "LoadBalancer"}}})
     room.wait(
         "moves",
         lambda body: body["status"]["decisions"]["asked"].startswith("LoadBalancer"),

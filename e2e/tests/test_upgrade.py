@@ -35,9 +35,9 @@ def test_a_minor_upgrade_with_a_worker_that_stays_ready(room: Room) -> None:
     run_hello(tenant)
     assert hello_says(tenant) == "hello from the edge\n"
 
-    room.patch("cluster/grows", {"spec": {"version": "v1.99.0+k0s.0"}})
+    room.patch("kmc/grows", {"spec": {"version": "v1.99.0+k0s.0"}})
     assert "v1.99.0" in room.cause("grows", "SpecInvalid", of="SpecAccepted")
-    room.patch("cluster/grows", {"spec": runs(newer)})
+    room.patch("kmc/grows", {"spec": runs(newer)})
     room.rolled_out("grows")
     assert version_of(newer).startswith(_server_version(tenant).partition("+")[0])
 
@@ -51,11 +51,11 @@ def test_a_minor_upgrade_with_a_worker_that_stays_ready(room: Room) -> None:
 
     # Back is no way: it is said, and what runs goes on running.
     pod = room.get("pod/kmc-grows-0")["metadata"]["uid"]
-    room.patch("cluster/grows", {"spec": {"version": version_of(older)}})
+    room.patch("kmc/grows", {"spec": {"version": version_of(older)}})
     said = room.cause("grows", "ChangeRefused", of="ControlPlaneUpToDate")
     assert "cannot go back" in said
     assert version_of(older) in said
-    body = room.get("cluster/grows")
+    body = room.get("kmc/grows")
     assert conditions(body)["Available"]["status"] == "True"
     assert conditions(body)["SpecAccepted"]["status"] == "False"
     assert body["status"]["version"] == version_of(newer)
@@ -72,14 +72,14 @@ def test_a_skipped_minor_is_refused_and_the_tenant_goes_on(room: Room) -> None:
     tenant = room.available("jumps")
     pod = room.get("pod/kmc-jumps-0")["metadata"]["uid"]
 
-    room.patch("cluster/jumps", {"spec": runs(older, version=version_of(newer))})
+    room.patch("kmc/jumps", {"spec": runs(older, version=version_of(newer))})
     said = room.cause("jumps", "ChangeRefused", of="ControlPlaneUpToDate")
     assert "cannot skip minors" in said
     assert f"upgrade to a {demo.minor_of(older)} first" in said
-    assert conditions(room.get("cluster/jumps"))["Available"]["status"] == "True"
+    assert conditions(room.get("kmc/jumps"))["Available"]["status"] == "True"
     assert room.get("pod/kmc-jumps-0")["metadata"]["uid"] == pod
     tenant.kubectl("get", "namespaces")
 
-    room.patch("cluster/jumps", {"spec": {"version": version_of(older)}})
+    room.patch("kmc/jumps", {"spec": {"version": version_of(older)}})
     room.rolled_out("jumps")
-    assert room.get("cluster/jumps")["status"]["version"] == version_of(older)
+    assert room.get("kmc/jumps")["status"]["version"] == version_of(older)
