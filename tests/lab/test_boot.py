@@ -26,7 +26,7 @@ def _inner(lab: Path = LAB, kept: list[Path] | None = None) -> str:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("lab", [LAB, Path("/var/cache/lab-x"), Path("/work/a b/lab-x"), Path("/usr/local/lab-x")])
+@pytest.mark.parametrize("lab", [LAB, Path("/var/cache/lab-x"), Path("/srv/a b/lab-x"), Path("/usr/local/lab-x")])
 def test_the_scripts_are_scripts(lab: Path) -> None:
     for script in (_inner(lab), systemd.outer_script(entrances=[Path("/a b/c")], inner=lab / "inner.sh")):
         done = subprocess.run(["sh", "-n"], input=script, text=True, capture_output=True, check=False)
