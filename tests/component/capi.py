@@ -7,8 +7,9 @@ stand-in cannot be is reached by core itself: core reads kubeconfigs, and finds 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,10 +26,13 @@ from hosted_cp.api.control_plane import K0smotronControlPlane, K0smotronControlP
 from hosted_cp.api.crds import definition
 from hosted_cp.api.join_token_request import JoinTokenRequest
 from hosted_cp.api.worker_config import K0sWorkerConfig, K0sWorkerConfigTemplate
-from hosted_cp.kube.errors import NotFound
+from hosted_cp.kube.client import ApiClient
+from hosted_cp.kube.credentials import certificate_credentials
+from hosted_cp.kube.errors import Conflict, NotFound
 from hosted_cp.kube.resources import (
     CONTROL_PLANE,
     CORE_CLUSTER,
+    NAMESPACE,
     NETWORK_POLICY,
     PERSISTENT_VOLUME_CLAIM,
     POD,
@@ -41,8 +45,18 @@ from hosted_cp.kube.resources import (
 from k0s_images.golang import components
 from tests.component.apiserver import Server, running
 from tests.component.core_manager import managing
-from tests.component.hosting import DEPLOYED, NODE_ADDRESS, Object, Stage, conditions, node, storage_class
-from tests.component.kubelet import NODE
+from tests.component.hosting import (
+    DEPLOYED,
+    NODE_ADDRESS,
+    OPERATOR,
+    Object,
+    Stage,
+    conditions,
+    node,
+    storage_class,
+)
+from tests.component.kubelet import NODE, StandInKubelet
+from tests.component.standin_tenants import StandInTenants
 from tests.component.test_core_manager import Shelf
 
 LAB_CLUSTER = Resource(group=kinds.GROUP, version=kinds.VERSION, kind="LabCluster", plural="labclusters")
@@ -249,3 +263,19 @@ def fields_of(body: Object, manager: str) -> list[Object]:
         for each in body["metadata"].get("managedFields", ())
         if each["manager"] == manager and not each.get("subresource")
     ]
+
+
+@asynccontextmanager
+async def staged(server: Server, kubelet: StandInKubelet, tenants: StandInTenants) -> AsyncIterator[CapiStage]:
+    """A fresh namespace; its deletion is begun at the end, and not waited for."""
+    access = server.access(OPERATOR, "system:serviceaccounts", "system:serviceaccounts:hosted-cp")
+    admin = server.admin
+    credentials = certificate_credentials(
+        server=admin.server, ca=admin.ca, certificate=admin.pair.certificate, key=admin.pair.key
+    )
+    name = f"capi-{uuid.uuid4().hex[:8]}"
+    async with ApiClient(credentials, agent="component-test") as client:
+        await client.create(NAMESPACE, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+        yield CapiStage(server=server, admin=client, kubelet=kubelet, tenants=tenants, namespace=name, access=access)
+        with suppress(NotFound, Conflict):  # a test may have done it
+            await client.delete(NAMESPACE, None, name)

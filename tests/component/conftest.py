@@ -6,6 +6,7 @@
 * `namespace`: the name of a fresh namespace, deleted at the end.
 * `kinds`: our own kinds are installed, or the test fails saying why the server refused them.
 * `stage`: a namespace for the whole operator, under the rights that are shipped (see `hosting.Stage`).
+* `capi_server`, `capi_kubelet`, `capi_tenants`: the same with Cluster API, for a file of tests (see `capi.CapiStage`).
 * `admin`: a `hosted_cp.kube` client that may do everything, for the test's own hands.
 """
 
@@ -26,6 +27,7 @@ from hosted_cp.kube.resources import NAMESPACE
 from k0s_images.golang import components
 from tests.component.apiserver import Server, running
 from tests.component.audit import Audit
+from tests.component.capi import management
 from tests.component.hosting import DEPLOYED, NODE_ADDRESS, OPERATOR, Stage, node, storage_class
 from tests.component.kubelet import NODE, StandInKubelet
 from tests.component.standin_tenants import StandInTenants
@@ -119,3 +121,22 @@ def stage(
     """A namespace for the whole operator."""
     access = server.access(OPERATOR, "system:serviceaccounts", "system:serviceaccounts:hosted-cp")
     return Stage(server=server, admin=admin, kubelet=kubelet, tenants=_tenants, namespace=namespace, access=access)
+
+
+@pytest.fixture(scope="module")
+def capi_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A management cluster with Cluster API: core's manager, and the kinds of its providers."""
+    with management(tmp_path_factory.mktemp("cluster-api")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def capi_kubelet(capi_server: Server) -> Iterator[StandInKubelet]:
+    with StandInKubelet(capi_server) as kubelet:
+        yield kubelet
+
+
+@pytest.fixture(scope="module")
+def capi_tenants(capi_server: Server) -> Iterator[StandInTenants]:
+    with StandInTenants(capi_server) as tenants:
+        yield tenants

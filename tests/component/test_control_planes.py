@@ -7,9 +7,8 @@ endpoint, counters, versions, conditions, external management, rest, and what is
 from __future__ import annotations
 
 import asyncio
-import uuid
-from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, aclosing, asynccontextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, aclosing
 from functools import partial
 from typing import Any
 
@@ -20,9 +19,6 @@ from e2e.capi import core
 from hosted_cp.api.control_plane import K0smotronControlPlane
 from hosted_cp.api.crds import definition
 from hosted_cp.hosting.control_plane import BLOCK_MOVE, FINALIZER
-from hosted_cp.kube.client import ApiClient
-from hosted_cp.kube.credentials import certificate_credentials
-from hosted_cp.kube.errors import Conflict, NotFound
 from hosted_cp.kube.resources import (
     CLUSTER,
     CONTROL_PLANE,
@@ -43,8 +39,8 @@ from tests.component.capi import (
     at_rest,
     bare_core_clusters,
     fields_of,
-    management,
     managers,
+    staged,
     standalone,
     status_of,
 )
@@ -57,24 +53,6 @@ from tests.component.test_invariants_rights import OPTIONAL, ROLES, _races, used
 OURS = {"hosted-cp", "hosted-cp-metadata"}
 
 
-@pytest.fixture(scope="module")
-def capi_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with management(tmp_path_factory.mktemp("control-planes")) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def capi_kubelet(capi_server: Server) -> Iterator[StandInKubelet]:
-    with StandInKubelet(capi_server) as kubelet:
-        yield kubelet
-
-
-@pytest.fixture(scope="module")
-def capi_tenants(capi_server: Server) -> Iterator[StandInTenants]:
-    with StandInTenants(capi_server) as tenants:
-        yield tenants
-
-
 @pytest.fixture
 async def stages(
     capi_server: Server, capi_kubelet: StandInKubelet, capi_tenants: StandInTenants
@@ -85,22 +63,6 @@ async def stages(
         staged(capi_server, capi_kubelet, capi_tenants) as two,
     ):
         yield one, two
-
-
-@asynccontextmanager
-async def staged(server: Server, kubelet: StandInKubelet, tenants: StandInTenants) -> AsyncIterator[CapiStage]:
-    """A fresh namespace; its deletion is begun at the end, and not waited for."""
-    access = server.access(OPERATOR, "system:serviceaccounts", "system:serviceaccounts:hosted-cp")
-    admin = server.admin
-    credentials = certificate_credentials(
-        server=admin.server, ca=admin.ca, certificate=admin.pair.certificate, key=admin.pair.key
-    )
-    name = f"capi-{uuid.uuid4().hex[:8]}"
-    async with ApiClient(credentials, agent="component-test") as client:
-        await client.create(NAMESPACE, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
-        yield CapiStage(server=server, admin=client, kubelet=kubelet, tenants=tenants, namespace=name, access=access)
-        with suppress(NotFound, Conflict):  # a test may have done it
-            await client.delete(NAMESPACE, None, name)
 
 
 @pytest.fixture

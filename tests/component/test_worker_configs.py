@@ -11,8 +11,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import logging
-import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Any
 
@@ -22,9 +21,7 @@ import yaml
 
 from e2e.capi import kinds
 from hosted_cp.k0s import tokens
-from hosted_cp.kube.client import ApiClient
-from hosted_cp.kube.credentials import certificate_credentials
-from hosted_cp.kube.errors import Conflict, NotFound
+from hosted_cp.kube.errors import NotFound
 from hosted_cp.kube.resources import (
     CONFIG_MAP,
     CONTROL_PLANE,
@@ -32,7 +29,6 @@ from hosted_cp.kube.resources import (
     EVENT,
     MACHINE,
     MACHINE_POOL,
-    NAMESPACE,
     SECRET,
     WORKER_CONFIG,
     Resource,
@@ -40,7 +36,7 @@ from hosted_cp.kube.resources import (
 from hosted_cp.machines.plan import FINALIZER
 from tests.component.apiserver import Server
 from tests.component.canaries import secrets_in
-from tests.component.capi import LAB_CLUSTER, VERSION, CapiStage, management
+from tests.component.capi import LAB_CLUSTER, VERSION, CapiStage, staged
 from tests.component.hosting import OPERATOR, Freezer, Object, Turns, conditions
 from tests.component.kubelet import StandInKubelet
 from tests.component.standin_tenants import StandInTenants
@@ -60,41 +56,12 @@ DEPLOYMENT = Resource(
 BUDGET = 15
 
 
-@pytest.fixture(scope="module")
-def capi_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with management(tmp_path_factory.mktemp("worker-configs")) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def capi_kubelet(capi_server: Server) -> Iterator[StandInKubelet]:
-    with StandInKubelet(capi_server) as kubelet:
-        yield kubelet
-
-
-@pytest.fixture(scope="module")
-def capi_tenants(capi_server: Server) -> Iterator[StandInTenants]:
-    with StandInTenants(capi_server) as tenants:
-        yield tenants
-
-
 @pytest.fixture
 async def stage(
     capi_server: Server, capi_kubelet: StandInKubelet, capi_tenants: StandInTenants
 ) -> AsyncIterator[CapiStage]:
-    access = capi_server.access(OPERATOR, "system:serviceaccounts", "system:serviceaccounts:hosted-cp")
-    admin = capi_server.admin
-    credentials = certificate_credentials(
-        server=admin.server, ca=admin.ca, certificate=admin.pair.certificate, key=admin.pair.key
-    )
-    name = f"workers-{uuid.uuid4().hex[:8]}"
-    async with ApiClient(credentials, agent="component-test") as client:
-        await client.create(NAMESPACE, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
-        yield CapiStage(
-            server=capi_server, admin=client, kubelet=capi_kubelet, tenants=capi_tenants, namespace=name, access=access
-        )
-        with suppress(NotFound, Conflict):
-            await client.delete(NAMESPACE, None, name)
+    async with staged(capi_server, capi_kubelet, capi_tenants) as fresh:
+        yield fresh
 
 
 # --- the user's hands -------------------------------------------------------------------------------------------------
