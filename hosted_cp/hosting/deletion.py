@@ -11,10 +11,9 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
-from hosted_cp.hosting.pods import Cause
 from hosted_cp.hosting.view import TenantView
 from hosted_cp.planning.actions import Action, Delete, Event, PatchMetadata, Plan
-from hosted_cp.planning.conditions import Condition, merge, parse_rfc3339
+from hosted_cp.planning.conditions import Cause, Condition, merge, parse_rfc3339
 from hosted_cp.planning.observed import Observed
 
 #: For how long the controllers' end is waited for. One on a node that is lost must not hold up the tenant's.

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from hosted_cp.hosting import permit
-from hosted_cp.hosting.pods import Cause, causes, ready
+from hosted_cp.hosting.pods import causes, ready
 from hosted_cp.hosting.tenant import Tenant, once
-from hosted_cp.planning.conditions import Condition
+from hosted_cp.planning.conditions import Cause, Condition
 from hosted_cp.planning.observed import Observed
 
 #: The reasons that the init step refuses with (`scripts/etcd-permit.sh`).

@@ -10,11 +10,11 @@ from collections.abc import Iterable
 
 from hosted_cp.hosting import authorities
 from hosted_cp.hosting.names import ADOPT, TENANT_UID
-from hosted_cp.hosting.pods import Cause
 from hosted_cp.hosting.tenant import Tenant
 from hosted_cp.hosting.view import TenantView
 from hosted_cp.hosting.wanted import Wanted, is_k0smotrons
 from hosted_cp.planning.actions import HASH_ANNOTATION, Target
+from hosted_cp.planning.conditions import Cause
 from hosted_cp.planning.observed import Observed
 
 

@@ -8,23 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from hosted_cp.planning.conditions import Cause
 from hosted_cp.planning.observed import Observed
 
 #: Reasons of waiting containers that mean an image cannot be had.
 _IMAGE = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cause:
-    """Why something does not serve: a reason from a closed list, and a sentence with the remedy."""
-
-    reason: str
-    message: str
-    #: Whether waiting alone is expected to help: the thing is on its way.
-    starting: bool = False
 
 
 def ready(pod: Observed) -> bool:

@@ -12,11 +12,11 @@ from typing import Any, TypedDict
 from hosted_cp.api.problems import Problem
 from hosted_cp.hosting import authorities, certificates, controllers, endpoint, etcd, service, unsupported
 from hosted_cp.hosting.names import selector
-from hosted_cp.hosting.pods import Cause, causes
+from hosted_cp.hosting.pods import causes
 from hosted_cp.hosting.tenant import Tenant
 from hosted_cp.hosting.view import TenantView
 from hosted_cp.planning.actions import Event, Plan
-from hosted_cp.planning.conditions import Condition, events, merge, rfc3339
+from hosted_cp.planning.conditions import Cause, Condition, events, merge, of_problems, rfc3339
 from hosted_cp.planning.observed import Observed
 
 
@@ -68,11 +68,6 @@ def _finish(view: TenantView, status: dict[str, Any], wanted: Sequence[Condition
         }
     }
     return Report(status=status, events=events(merged=merged, old=old, starting=starting))
-
-
-def of_problems(reason: str, problems: Sequence[Problem]) -> Cause:
-    """One cause from several problems, each with field, fault and remedy."""
-    return Cause(reason=reason, message="; ".join(str(problem) for problem in problems))
 
 
 def report(t: Tenant, *, in_the_way: Cause | None, problems: Sequence[Problem], missing: Sequence[Problem]) -> Report:

@@ -17,13 +17,11 @@ from typing import Any
 from hosted_cp.api.join_token_request import DEFAULT_EXPIRY, JoinTokenRequestSpec
 from hosted_cp.api.problems import Problem
 from hosted_cp.hosting.names import COMPONENT
-from hosted_cp.hosting.pods import Cause
-from hosted_cp.hosting.status import of_problems
 from hosted_cp.hosting.tenant import Decisions
 from hosted_cp.k0s import tokens
 from hosted_cp.planning import diff
 from hosted_cp.planning.actions import Action, Create, Delete, PatchMetadata, Plan, Ref, Replace, Target
-from hosted_cp.planning.conditions import Condition, events, merge, parse_rfc3339, rfc3339
+from hosted_cp.planning.conditions import Cause, Condition, events, merge, of_problems, parse_rfc3339, rfc3339
 from hosted_cp.planning.observed import Observed
 
 FINALIZER = "jointokenrequests.k0smotron.io/finalizer"

@@ -28,7 +28,6 @@ from hosted_cp.machines import checks, nodes, status
 from hosted_cp.machines.mapping import Unclear, worker_of
 from hosted_cp.machines.recipes import SECRET_TYPE, VALUE_KEY, WorkerDataRecipe
 from hosted_cp.machines.render import size_warnings, warnings_of
-from hosted_cp.machines.status import Cause, of_problems
 from hosted_cp.machines.view import WorkerView, cluster_name, owning_machine
 from hosted_cp.machines.worker import Worker
 from hosted_cp.planning import diff
@@ -42,7 +41,7 @@ from hosted_cp.planning.actions import (
     Replace,
     Target,
 )
-from hosted_cp.planning.conditions import parse_rfc3339, rfc3339
+from hosted_cp.planning.conditions import Cause, of_problems, parse_rfc3339, rfc3339
 from hosted_cp.planning.observed import Observed
 
 FINALIZER = "k0sworkerconfigs.hosted-cp.io/finalizer"

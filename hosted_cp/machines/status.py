@@ -8,28 +8,11 @@ core cannot do anything with one of them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from hosted_cp.api.problems import Problem
 from hosted_cp.machines.view import WorkerView
 from hosted_cp.planning.actions import Action, Plan
-from hosted_cp.planning.conditions import Condition, events, merge
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cause:
-    """Why there are no bootstrap data: a reason from a closed list, and a sentence with cause and remedy."""
-
-    reason: str
-    message: str
-    #: Nobody has done anything wrong: it is on its way.
-    starting: bool = False
-
-
-def of_problems(reason: str, problems: Iterable[Problem], *, starting: bool = False) -> Cause:
-    """One cause from several problems."""
-    return Cause(reason=reason, message="; ".join(str(each) for each in problems), starting=starting)
+from hosted_cp.planning.conditions import Cause, Condition, events, merge
 
 
 def waiting(

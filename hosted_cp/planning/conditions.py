@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from hosted_cp.api.problems import Problem
 from hosted_cp.planning.actions import Event
 
 
@@ -22,6 +23,21 @@ class Condition:
     status: str
     reason: str
     message: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cause:
+    """Why something is not as it should be: a reason from a closed list, and a sentence with cause and remedy."""
+
+    reason: str
+    message: str
+    #: Whether waiting alone is expected to help: nobody has done anything wrong, and it is on its way.
+    starting: bool = False
+
+
+def of_problems(reason: str, problems: Iterable[Problem], *, starting: bool = False) -> Cause:
+    """One cause from several problems, each with field, fault and remedy."""
+    return Cause(reason=reason, message="; ".join(str(problem) for problem in problems), starting=starting)
 
 
 def rfc3339(moment: datetime) -> str:
