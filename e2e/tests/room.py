@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from e2e import demo, tenants
@@ -107,6 +108,12 @@ class Room:
     def patch(self, what: str, change: Mapping[str, Any]) -> None:
         """Change an object by a merge patch."""
         self.kubectl("patch", what, "--type=merge", "-p", json.dumps(change))
+
+    def refused(self, what: str, change: Mapping[str, Any]) -> str:
+        """Try a change that the admission webhook must not let through; returns what it says to the user."""
+        with pytest.raises(LabError, match="is invalid") as caught:
+            self.patch(what, change)
+        return str(caught.value)
 
     def wait(
         self, name: str, until: Check, *, what: str, kind: str = "clusters", seconds: float = SOON

@@ -35,8 +35,7 @@ def test_a_minor_upgrade_with_a_worker_that_stays_ready(room: Room) -> None:
     run_hello(tenant)
     assert hello_says(tenant) == "hello from the edge\n"
 
-    room.patch("kmc/grows", {"spec": {"version": "v1.99.0+k0s.0"}})
-    assert "v1.99.0" in room.cause("grows", "SpecInvalid", of="SpecAccepted")
+    assert "k0s v1.99.0+k0s.0" in room.refused("kmc/grows", {"spec": {"version": "v1.99.0+k0s.0"}})
     room.patch("kmc/grows", {"spec": runs(newer)})
     room.rolled_out("grows")
     assert version_of(newer).startswith(_server_version(tenant).partition("+")[0])
@@ -49,16 +48,16 @@ def test_a_minor_upgrade_with_a_worker_that_stays_ready(room: Room) -> None:
     hello = json.loads(tenant.kubectl("get", "pod", "hello", "-o", "json"))
     assert hello["status"]["containerStatuses"][0]["restartCount"] == 0
 
-    # Back is no way: it is said, and what runs goes on running.
+    # Back is no way: it is said at once, and what runs goes on running. (That the operator holds a change back where no
+    # webhook stands in its way is shown by the component tests.)
     pod = room.get("pod/kmc-grows-0")["metadata"]["uid"]
-    room.patch("kmc/grows", {"spec": {"version": version_of(older)}})
-    said = room.cause("grows", "ChangeRefused", of="ControlPlaneUpToDate")
+    said = room.refused("kmc/grows", {"spec": {"version": version_of(older)}})
+    assert "spec.version" in said
     assert "cannot go back" in said
     assert version_of(older) in said
     body = room.get("kmc/grows")
     assert conditions(body)["Available"]["status"] == "True"
-    assert conditions(body)["SpecAccepted"]["status"] == "False"
-    assert body["status"]["version"] == version_of(newer)
+    assert body["spec"]["version"] == body["status"]["version"] == version_of(newer)
     assert room.get("pod/kmc-grows-0")["metadata"]["uid"] == pod
     tenant.kubectl("get", "nodes")
 
@@ -72,8 +71,7 @@ def test_a_skipped_minor_is_refused_and_the_tenant_goes_on(room: Room) -> None:
     tenant = room.available("jumps")
     pod = room.get("pod/kmc-jumps-0")["metadata"]["uid"]
 
-    room.patch("kmc/jumps", {"spec": runs(older, version=version_of(newer))})
-    said = room.cause("jumps", "ChangeRefused", of="ControlPlaneUpToDate")
+    said = room.refused("kmc/jumps", {"spec": runs(older, version=version_of(newer))})
     assert "cannot skip minors" in said
     assert f"upgrade to a {demo.minor_of(older)} first" in said
     assert conditions(room.get("kmc/jumps"))["Available"]["status"] == "True"

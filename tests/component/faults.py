@@ -67,6 +67,8 @@ class Proxy:
     _uses: dict[int, int] = field(default_factory=dict)
     _fitting: dict[int, int] = field(default_factory=dict)
     _watches: set[asyncio.Event] = field(default_factory=set)
+    #: Watches that the server has been asked for and has not begun yet.
+    _beginning: set[asyncio.Event] = field(default_factory=set)
 
     @property
     def watching(self) -> int:
@@ -74,8 +76,8 @@ class Proxy:
         return len(self._watches)
 
     def end_watches(self) -> None:
-        """End all watches in good order, as a server does when their time is over."""
-        for ended in self._watches:
+        """End all watches in good order, as a server does when their time is over; those asked for as they begin."""
+        for ended in self._watches | self._beginning:
             ended.set()
 
     def add(self, *faults: Fault) -> None:
@@ -184,19 +186,25 @@ async def _pass(state: Proxy, session: aiohttp.ClientSession, request: web.Reque
         name: request.headers[name] for name in ("Accept", "Content-Type", "User-Agent") if name in request.headers
     }
     content = await request.read()
-    async with session.request(
-        request.method, request.rel_url.raw_path_qs, data=content or None, headers=headers
-    ) as answer:
+    ended = asyncio.Event()
+    if watch:
+        state._beginning.add(ended)
+    try:
+        answer = await session.request(
+            request.method, request.rel_url.raw_path_qs, data=content or None, headers=headers
+        )
+    finally:
+        state._beginning.discard(ended)
+    async with answer:
         if watch and answer.status == 200:
             response = web.StreamResponse(headers={"Content-Type": answer.headers["Content-Type"]})
-            with contextlib.suppress(ConnectionResetError):  # the caller has gone
-                await response.prepare(request)
-                ended = asyncio.Event()
-                state._watches.add(ended)
-                try:
+            state._watches.add(ended)
+            try:
+                with contextlib.suppress(ConnectionResetError):  # the caller has gone
+                    await response.prepare(request)
                     await _pass_watch(fault, request, answer, response, ended)
-                finally:
-                    state._watches.discard(ended)
+            finally:
+                state._watches.discard(ended)
             return response
         body = await answer.read()
         if state.after is not None:
