@@ -21,7 +21,7 @@ from hosted_cp.api import control_plane_checks
 from hosted_cp.api.cluster import Network
 from hosted_cp.api.control_plane import K0smotronControlPlaneSpec
 from hosted_cp.api.problems import Problem
-from hosted_cp.hosting import contract_status, plan
+from hosted_cp.hosting import cluster_ties, contract_status, plan
 from hosted_cp.hosting.contract_status import PAUSED, Endpoint
 from hosted_cp.hosting.names import TENANT_UID
 from hosted_cp.hosting.tenant import Decisions, Tenant, asked_of, decided
@@ -80,19 +80,26 @@ def plan_of(view: ControlPlaneView) -> Plan:
     t = plan.readable(hosted)
     if not isinstance(t, Tenant):
         said = t.status
-        return t if said is None else replace(t, status=contract_status.of_unreadable(hosted, said))
+        return t if said is None else replace(t, status=_with_ties(view, contract_status.of_unreadable(hosted, said)))
     made = plan.of_tenant(t)
     publish = _publish(view, t) if not made.actions else ()
     report = None
     if made.status is not None:
-        report = contract_status.of_tenant(
-            t,
-            made.status,
-            version=_asked(view, t.former),
-            given=_given(view),
-            moved=tuple(_moved_ranges(view, t.former)),
+        report = _with_ties(
+            view,
+            contract_status.of_tenant(
+                t,
+                made.status,
+                version=_asked(view, t.former),
+                given=_given(view),
+                moved=tuple(_moved_ranges(view, t.former)),
+            ),
         )
     return replace(made, actions=(*made.actions, *publish), status=report, last_word=made.last_word and not publish)
+
+
+def _with_ties(view: ControlPlaneView, status: Mapping[str, Any]) -> Mapping[str, Any]:
+    return cluster_ties.with_ties(status, owner=view.tenant.owner, cluster=view.cluster, now=view.tenant.now)
 
 
 def _paused(view: ControlPlaneView) -> bool:

@@ -50,7 +50,14 @@ class CapiWorld(World):
     def belongs(self, **spec: Any) -> CapiWorld:
         """There is a Cluster, and core says that the control plane is its."""
         metadata = {"name": self.name, "namespace": NAMESPACE}
-        made = self.server.create({"apiVersion": CORE_API, "kind": "Cluster", "metadata": metadata, "spec": spec})
+        references = {
+            "controlPlaneRef": {
+                "apiGroup": "controlplane.cluster.x-k8s.io", "kind": "K0smotronControlPlane", "name": self.control_plane
+            },
+            "infrastructureRef": {"apiGroup": "infrastructure.cluster.x-k8s.io", "kind": "LabCluster", "name": "demo"},
+        }  # fmt: skip
+        body = {"apiVersion": CORE_API, "kind": "Cluster", "metadata": metadata, "spec": {**references, **spec}}
+        made = self.server.create({**body, "spec": {key: each for key, each in body["spec"].items() if each}})
         self.owned_by(made)
         return self
 
