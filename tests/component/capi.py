@@ -7,6 +7,7 @@ stand-in cannot be is reached by core itself: core reads kubeconfigs, and finds 
 from __future__ import annotations
 
 import asyncio
+import os
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -19,6 +20,7 @@ import yaml
 
 from e2e.capi import core, kinds
 from e2e.capi.infrastructure import Provider
+from e2e.capi.programs import NEWEST
 from e2e.lab.client import from_kubeconfig
 from hosted_cp.api.base import Kind
 from hosted_cp.api.cluster import Cluster
@@ -58,9 +60,12 @@ from tests.component.hosting import (
 from tests.component.kubelet import NODE, StandInKubelet
 from tests.component.standin_tenants import StandInTenants
 from tests.component.test_core_manager import Shelf
+from tests.component.webhook import install, judging
 
 LAB_CLUSTER = Resource(group=kinds.GROUP, version=kinds.VERSION, kind="LabCluster", plural="labclusters")
 VERSION = "v1.36.3+k0s"
+#: Which series of core's releases runs; `make test-all` runs these tests with the older one, too.
+CORE = os.environ.get("HOSTED_CP_CORE", NEWEST)
 #: Whatever a cluster consists of, for comparisons of everything.
 EVERYTHING = (
     CORE_CLUSTER, LAB_CLUSTER, CONTROL_PLANE, SERVICE, SECRET, STATEFUL_SET, POD_DISRUPTION_BUDGET, NETWORK_POLICY,
@@ -76,6 +81,12 @@ def standalone(folder: Path, *more: type[Kind]) -> Iterator[Server]:
     ours: tuple[type[Kind], ...] = (Cluster, JoinTokenRequest, *more)
     for kind in ours:
         (definitions / f"{kind.plural}.yaml").write_text(yaml.safe_dump(definition(kind)), encoding="utf-8")
+    with _deployed(folder, definitions) as server:
+        yield server
+
+
+@contextmanager
+def _deployed(folder: Path, definitions: Path) -> Iterator[Server]:
     with running(folder / "server", components("1.36"), crds=definitions) as server:
         assert not server.refused_kinds, server.refused_kinds
         shipped = yaml.safe_load_all(DEPLOYED.read_text(encoding="utf-8"))
@@ -95,7 +106,17 @@ def management(folder: Path) -> Iterator[Server]:
     )  # fmt: skip
     with standalone(folder, *ours) as server:
         server.kubectl("create", "-f", "-", stdin=core.as_yaml(kinds.crds()))
-        with managing(server), Provider(from_kubeconfig(server.folder / "admin.kubeconfig"), Shelf()):
+        with managing(server, series=CORE), Provider(from_kubeconfig(server.folder / "admin.kubeconfig"), Shelf()):
+            yield server
+
+
+@contextmanager
+def installed(folder: Path) -> Iterator[Server]:
+    """All as a user installs it, with conversion and admission by our webhook; without an infrastructure provider."""
+    with judging(folder / "webhook") as (definitions, admission), _deployed(folder, definitions) as server:
+        install(server, [admission])
+        server.kubectl("create", "-f", "-", stdin=core.as_yaml(kinds.crds()))
+        with managing(server, series=CORE):
             yield server
 
 
@@ -216,11 +237,57 @@ class CapiStage(Stage):
                 found += [f"{resource.plural} {b['metadata']['name']}" for b in await self.listed(resource)]
         return found
 
+    async def inventory(self) -> dict[str, str]:
+        """Everything that the namespace holds, of whatever kind the server knows: "kind name" -> resourceVersion.
+
+        Without what Kubernetes itself keeps there, and without what is written about things rather than of them.
+        """
+        found = {}
+        for resource in namespaced_kinds(self.server):
+            for body in await self.listed(resource):
+                name = body["metadata"]["name"]
+                if (resource.kind, name) not in _OF_EVERY_NAMESPACE and resource.kind not in _MERE_WORDS:
+                    found[f"{resource.kind}.{resource.group} {name}"] = body["metadata"]["resourceVersion"]
+        return found
+
+    async def settled(self, *, seconds: float, patience: float = 90.0) -> dict[str, str]:
+        """The inventory, when nothing has come, gone or changed in it for so many seconds; fails if that does not
+        come."""
+        before = await self.inventory()
+        changed: set[str] = set()
+        try:
+            async with asyncio.timeout(patience):
+                while True:
+                    await asyncio.sleep(seconds)
+                    now = await self.inventory()
+                    if now == before:
+                        return now
+                    changed = {each for each in {*now, *before} if now.get(each) != before.get(each)}
+                    before = now
+        except TimeoutError:
+            raise AssertionError(f"no rest within {patience:.0f} s; last changed: {sorted(changed)}") from None
+
     async def listed(self, resource: Resource) -> list[Object]:
         try:
             return list(await self.admin.list(resource, self.namespace))
         except NotFound:
             return []
+
+
+#: In every namespace, by the server's own controllers.
+_OF_EVERY_NAMESPACE = {("ServiceAccount", "default"), ("ConfigMap", "kube-root-ca.crt")}
+_MERE_WORDS = {"Event", "EndpointSlice", "Endpoints", "ControllerRevision"}
+
+
+def namespaced_kinds(server: Server) -> list[Resource]:
+    """Every kind in namespaces that a server can list, each in the version that it prefers."""
+    lines = server.kubectl("api-resources", "--namespaced=true", "--verbs=list", "--no-headers").decode().splitlines()
+    found = []
+    for line in lines:
+        plural, *_, api_version, _, kind = line.split()
+        group, _, version = api_version.rpartition("/")
+        found.append(Resource(group=group, version=version, kind=kind, plural=plural))
+    return found
 
 
 def at_rest(body: Object) -> bool:

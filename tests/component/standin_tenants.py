@@ -6,6 +6,8 @@ Nodes, which tests register. One TLS listener serves all tenants. It
 tells them apart by the server name that the caller asks for (`kmc-<tenant>….<namespace>.svc`), reads that tenant's CA
 from its Secret as a pod would from its mount, serves with a certificate of that CA, and accepts nobody without one of
 the same CA. It runs in a thread with a loop of its own, like the stand-in kubelet.
+
+Where something else has to see the same API server, such as Cluster API's core, a tenant can be a real one: `lead`.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+import aiohttp
 import orjson
 from aiohttp import web
 
@@ -53,6 +56,8 @@ class StandInTenants:
         self._runner: web.AppRunner | None = None
         self._down: set[Tenant] = set()
         self._refusing: dict[Tenant, int] = {}
+        #: Tenants that have a real API server, and the way in there.
+        self._real: dict[Tenant, tuple[Server, ssl.SSLContext]] = {}
         self._spoken_to: weakref.WeakKeyDictionary[ssl.SSLObject, Tenant] = weakref.WeakKeyDictionary()
         #: By tenant: (kind, namespace, name) -> object.
         self._objects: dict[Tenant, dict[tuple[str, str, str], Object]] = {}
@@ -98,6 +103,11 @@ class StandInTenants:
     def refuse(self, namespace: str, name: str, status: int) -> None:
         """From now on a tenant answers creations with this status and quotes what was sent (0: no more)."""
         self._run(lambda: self._refusing.update({(namespace, name): status}))
+
+    def lead(self, namespace: str, name: str, server: Server) -> None:
+        """From now on the way to a tenant's Service leads to a real API server, whose CA is the tenant's."""
+        context = server.admin.context(server.folder)
+        self._run(lambda: self._real.update({(namespace, name): (server, context)}))
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -181,6 +191,8 @@ class StandInTenants:
                 request.transport.abort()
             return web.Response()
         content = await request.read()
+        if tenant in self._real:
+            return await self._pass_on(tenant, request, content)
         if request.query.get("watch") and request.path == "/api/v1/nodes":
             return await self._tell_of_nodes(tenant, request)
         if request.method == "POST" and self._refusing.get(tenant):
@@ -189,6 +201,24 @@ class StandInTenants:
             status, body = self._act(tenant, request, content)
         self._seen.setdefault(tenant, []).append(f"{request.method} {request.path} -> {status}")
         return web.json_response(body, status=status)
+
+    async def _pass_on(self, tenant: Tenant, request: web.Request, content: bytes) -> web.StreamResponse:
+        """Ask the real one, as its administrator: who asks here holds a certificate of the tenant's CA."""
+        server, context = self._real[tenant]
+        kept = {name: request.headers[name] for name in ("Accept", "Content-Type") if name in request.headers}
+        endless = aiohttp.ClientTimeout(total=None)
+        async with (
+            aiohttp.ClientSession(timeout=endless) as session,
+            session.request(
+                request.method, server.url + request.path_qs, data=content, headers=kept, ssl=context
+            ) as answer,
+        ):
+            self._seen.setdefault(tenant, []).append(f"{request.method} {request.path} -> {answer.status}")
+            response = web.StreamResponse(status=answer.status, headers={"Content-Type": answer.content_type})
+            await response.prepare(request)
+            async for part in answer.content.iter_any():
+                await response.write(part)
+            return response
 
     async def _tell_of_nodes(self, tenant: Tenant, request: web.Request) -> web.StreamResponse:
         """A watch: what is there, and then what happens."""

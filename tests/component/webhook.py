@@ -7,6 +7,7 @@ service account, makes its own certificates, and the operator tells the API serv
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import os
@@ -147,11 +148,8 @@ def install(server: Server, bodies: Sequence[Object]) -> None:
 
 
 @contextlib.contextmanager
-def converting(folder: Path) -> Iterator[Path]:
-    """A webhook for servers that are about something else: yields a folder like `crds/`, turned so that it is asked.
-
-    Without admission: what it would refuse are the inputs of many tests, which ask what the operator makes of them.
-    """
+def certified(folder: Path) -> Iterator[tuple[Webhook, bytes]]:
+    """A webhook with certificates from somebody else, as cert-manager gives them, and the CA that signed them."""
     folder.mkdir(parents=True, exist_ok=True)
     signer = certificates.authority("webhook-ca")
     pair = certificates.leaf(signer, "webhook", ips=("127.0.0.1",))
@@ -159,11 +157,34 @@ def converting(folder: Path) -> Iterator[Path]:
     for name, content in files.items():
         (folder / name).write_bytes(content)
     with answering(folder, f"--cert-file={folder / 'tls.crt'}", f"--key-file={folder / 'tls.key'}") as webhook:
-        made = folder / "crds"
-        made.mkdir()
-        for body in definitions(webhook.url, ca=signer.certificate):
-            (made / f"{body['metadata']['name']}.json").write_text(json.dumps(body), encoding="utf-8")
-        yield made
+        yield webhook, signer.certificate
+
+
+@contextlib.contextmanager
+def converting(folder: Path) -> Iterator[Path]:
+    """A webhook for servers that are about something else: yields a folder like `crds/`, turned so that it is asked.
+
+    Without admission: what it would refuse are the inputs of many tests, which ask what the operator makes of them.
+    """
+    with certified(folder) as (webhook, ca):
+        yield _written(folder / "crds", definitions(webhook.url, ca=ca))
+
+
+@contextlib.contextmanager
+def judging(folder: Path) -> Iterator[tuple[Path, Object]]:
+    """The same with admission: yields the folder, and the shipped configuration, which is to be applied afterwards."""
+    with certified(folder) as (webhook, ca):
+        [configuration] = shipped("ValidatingWebhookConfiguration", url=webhook.url)
+        for each in configuration["webhooks"]:
+            each["clientConfig"]["caBundle"] = base64.b64encode(ca).decode()
+        yield _written(folder / "crds", definitions(webhook.url, ca=ca)), configuration
+
+
+def _written(folder: Path, bodies: Sequence[Object]) -> Path:
+    folder.mkdir()
+    for body in bodies:
+        (folder / f"{body['metadata']['name']}.json").write_text(json.dumps(body), encoding="utf-8")
+    return folder
 
 
 def as_stored(folder: Path) -> Path:
