@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -80,7 +82,8 @@ def run_operator(options: Mapping[str, Any]) -> int:
     """Run until SIGTERM or SIGINT. Returns the exit code; what went wrong is logged in one line."""
     logs.configure(options["log_format"], options["log_level"])
     try:
-        asyncio.run(_run(options))
+        with _rare_collections():
+            asyncio.run(_run(options))
     except credentials.CredentialsError as error:
         log.error("%s", error)
         return 2
@@ -88,6 +91,33 @@ def run_operator(options: Mapping[str, Any]) -> int:
         log.error("ended: %s", error)
         return 1
     return 0
+
+
+#: Container objects made and not freed after which the youngest are searched for garbage in cycles; how often that is
+#: until the next older are, too (`gc.set_threshold`). Caches and modules have none, and are most of what there is.
+_THRESHOLDS = (20_000, 20, 20)
+
+
+@contextmanager
+def _rare_collections() -> Iterator[None]:
+    """Search for garbage in cycles less often; everything else is freed by counting references.
+
+    A search of everything takes a fifth of a second with a thousand tenants, in which nothing else is done. As Python
+    comes, there is one each time what is kept has grown by a quarter: a fifth of all CPU while caches fill.
+    """
+    before = gc.get_threshold()
+    gc.set_threshold(*_THRESHOLDS)
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+        gc.set_threshold(*before)
+
+
+async def _spare(operator: Operator) -> None:
+    """Once the caches are filled, what is there is never searched again."""
+    await operator.synced.wait()
+    gc.freeze()
 
 
 async def _run(options: Mapping[str, Any]) -> None:
@@ -110,4 +140,8 @@ async def _run(options: Mapping[str, Any]) -> None:
             identity=f"{os.environ.get('POD_NAME') or os.uname().nodename}_{os.getpid()}_{datetime.now(UTC):%H%M%S%f}",
         ),
     )
-    await operator.run()
+    sparing = asyncio.create_task(_spare(operator), name="freeze")
+    try:
+        await operator.run()
+    finally:
+        sparing.cancel()

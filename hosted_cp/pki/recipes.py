@@ -14,13 +14,13 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
-import yaml
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from hosted_cp.pki import kubeconfig_text
 from hosted_cp.pki.authority import CERTIFICATE, KEY, validate_authority
 from hosted_cp.pki.facts import secret_facts
 from hosted_cp.pki.keys import (
@@ -44,9 +44,6 @@ BACKDATED = timedelta(minutes=5)
 
 #: Where the kubeconfig stands in its Secret (Cluster API's contract).
 KUBECONFIG_KEY = "value"
-
-#: libyaml where it is there: ten times faster.
-_YamlDumper: type[Any] = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 _USAGES = {"server": ExtendedKeyUsageOID.SERVER_AUTH, "client": ExtendedKeyUsageOID.CLIENT_AUTH}
 
@@ -231,20 +228,16 @@ class KubeconfigRecipe:
         authority = _authority(inputs, self.signer)
         key = _new_key(inputs, self.algorithm)
         certificate = _leaf(inputs, self.client, key=key, authority=authority)
-        cluster = {"server": self.server, "certificate-authority-data": _base64(authority.pem)}
-        user = {"client-certificate-data": _base64(certificate), "client-key-data": _base64(private_pem(key))}
-        config = {
-            "apiVersion": "v1",
-            "kind": "Config",
-            "clusters": [{"name": self.cluster_entry, "cluster": cluster}],
-            "contexts": [
-                {"name": self.context_entry, "context": {"cluster": self.cluster_entry, "user": self.user_entry}}
-            ],
-            "current-context": self.context_entry,
-            "preferences": {},
-            "users": [{"name": self.user_entry, "user": user}],
-        }
-        return {KUBECONFIG_KEY: yaml.dump(config, Dumper=_YamlDumper, sort_keys=False, width=2**30).encode()}
+        values = kubeconfig_text.Written(
+            cluster=self.cluster_entry,
+            user=self.user_entry,
+            context=self.context_entry,
+            server=self.server,
+            authority=_base64(authority.pem),
+            certificate=_base64(certificate),
+            key=_base64(private_pem(key)),
+        )
+        return {KUBECONFIG_KEY: kubeconfig_text.write(values)}
 
 
 def authority_key_id(*, subject_key_id: str, public_key: str) -> str:
