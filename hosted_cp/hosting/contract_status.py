@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from hosted_cp.hosting import controllers, endpoint
+from hosted_cp.hosting import controllers, endpoint, rollouts
 from hosted_cp.hosting.names import selector
 from hosted_cp.hosting.tenant import Tenant
 from hosted_cp.hosting.view import TenantView
@@ -146,33 +146,30 @@ def _laid_over(under: Iterable[Mapping[str, Any]], over: Sequence[Mapping[str, A
 def running_versions(t: Tenant) -> tuple[capi_versions.Running, ...]:
     """What runs, oldest first, in the words in which it was asked for. Nothing before the API has ever answered.
 
-    Afterwards there is always something: without pods at this moment, what they will come back as.
+    A controller runs a version when it is ready: workers of that version come next. While a change is on its way, what
+    it comes from is always among what is told, also where its last pod is gone and the new one starts. Once the change
+    is done it is forgotten (`Decisions.versionBefore`), and what was told does not fall back with a pod that restarts:
+    not even if the decision could not be kept.
+
+    There is always something: without pods at this moment, what they will come back as.
     """
     if not (t.view.initialized or endpoint.serving(t)):
         return ()
     live = controllers.seen(t)
-    status: Mapping[str, Any] = live.get("status", default={}) if live is not None else {}
-    count = int(status.get("replicas") or 0)
-    fresh = min(count, int(status.get("updatedReplicas") or 0))
-    if live is not None and not controllers.counted(live):
-        fresh = 0
+    count, fresh = rollouts.number(live, "replicas"), rollouts.serving_anew(live)
     now, before = t.decisions, t.decisions.versionBefore
-    if before:
-        old = capi_versions.Running(
-            text=now.versionTextBefore or capi_versions.parse(before).kubelet,
-            release=versions.parse(before),
-            replicas=count - fresh,
-        )
-        return capi_versions.report([old, _running(t, fresh)]) or (_replace_count(old, 0),)
-    return capi_versions.report([_running(t, count)]) or (_running(t, 0),)
+    if not before or t.view.owner.get("status", "version") == now.versionText:
+        return capi_versions.report([_running(t, count)]) or (_running(t, 0),)
+    old = capi_versions.Running(
+        text=now.versionTextBefore or capi_versions.parse(before).kubelet,
+        release=versions.parse(before),
+        replicas=max(1, count - fresh),
+    )
+    return capi_versions.report([old, _running(t, fresh)])
 
 
 def _running(t: Tenant, replicas: int) -> capi_versions.Running:
     return capi_versions.Running(text=t.decisions.versionText, release=t.version, replicas=replicas)
-
-
-def _replace_count(each: capi_versions.Running, replicas: int) -> capi_versions.Running:
-    return capi_versions.Running(text=each.text, release=each.release, replicas=replicas)
 
 
 # --- conditions -------------------------------------------------------------------------------------------------------
@@ -181,10 +178,8 @@ def _replace_count(each: capi_versions.Running, replicas: int) -> capi_versions.
 def _progress(t: Tenant) -> list[Condition]:
     """What Cluster API aggregates: whether controllers are being replaced, added, taken away."""
     live = controllers.seen(t)
-    status: Mapping[str, Any] = live.get("status", default={}) if live is not None else {}
-    has = int(status.get("replicas") or 0)
-    fresh = int(status.get("updatedReplicas") or 0)
-    rolling = live is not None and has > 0 and (not controllers.counted(live) or fresh < has)
+    has, fresh = rollouts.number(live, "replicas"), rollouts.number(live, "updatedReplicas")
+    rolling = live is not None and has > 0 and (not rollouts.counted(live) or fresh < has)
     counts = f"from {has} to {t.replicas} controllers"
     return [
         Condition(

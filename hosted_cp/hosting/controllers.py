@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from hosted_cp.api.problems import Problem
-from hosted_cp.hosting import authorities, config, etcd, scripts
+from hosted_cp.hosting import authorities, config, etcd, rollouts, scripts
 from hosted_cp.hosting.names import COMPONENT, RELEASE, selector
 from hosted_cp.hosting.tenant import API_PORT, KONNECTIVITY_PORT, Tenant, once
 from hosted_cp.hosting.wanted import Wanted
@@ -65,14 +65,7 @@ def seen(t: Tenant) -> Observed | None:
 def rolled_out(t: Tenant) -> bool:
     """Whether all controllers run what the StatefulSet asks for."""
     live = seen(t)
-    if live is None or not counted(live):
-        return False
-    return int(live.get("status", "updatedReplicas", default=0) or 0) >= t.replicas
-
-
-def counted(live: Observed) -> bool:
-    """Whether the numbers in a StatefulSet's status are about what it asks for now."""
-    return int(live.get("status", "observedGeneration", default=0) or 0) >= live.generation
+    return live is not None and rollouts.counted(live) and rollouts.number(live, "updatedReplicas") >= t.replicas
 
 
 def data_volume(t: Tenant) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any, TypedDict
 
 from hosted_cp.api.problems import Problem
-from hosted_cp.hosting import authorities, certificates, controllers, endpoint, etcd, service, unsupported
+from hosted_cp.hosting import authorities, certificates, controllers, endpoint, etcd, rollouts, service, unsupported
 from hosted_cp.hosting.names import selector
 from hosted_cp.hosting.pods import causes
 from hosted_cp.hosting.tenant import Tenant
@@ -77,9 +77,9 @@ def report(t: Tenant, *, in_the_way: Cause | None, problems: Sequence[Problem], 
     """
     live = controllers.seen(t)
     counted: dict[str, int] = {
-        "replicas": _count(live, "replicas"),
-        "readyReplicas": _count(live, "readyReplicas"),
-        "updatedReplicas": _count(live, "updatedReplicas"),
+        "replicas": rollouts.number(live, "replicas"),
+        "readyReplicas": rollouts.number(live, "readyReplicas"),
+        "updatedReplicas": rollouts.number(live, "updatedReplicas"),
     }
     status: dict[str, Any] = {
         **counted,
@@ -240,12 +240,12 @@ def _up_to_date(t: Tenant, live: Observed | None) -> Condition:
         return Condition(type=kind, status="False", reason="NotFound", message="the StatefulSet does not exist yet")
     if t.view.failure:
         return Condition(type=kind, status="False", reason="WriteFailed", message=_write_failed(t))
-    if not controllers.counted(live) and live.get("status", "observedGeneration", default=0):
+    if not rollouts.counted(live) and rollouts.number(live, "observedGeneration"):
         # What it counts are replicas of the former template. (Of a new one there are none, counted or not.)
         said = "the StatefulSet controller has not seen the change yet"
         return Condition(type=kind, status="False", reason="NotAllReplicasUpToDate", message=said)
     if not controllers.rolled_out(t):
-        done = _count(live, "updatedReplicas")
+        done = rollouts.number(live, "updatedReplicas")
         return Condition(
             type=kind,
             status="False",
@@ -259,7 +259,7 @@ def _scaling(t: Tenant, live: Observed | None) -> Condition:
     kind = "ControlPlaneScaling"
     if live is None:
         return Condition(type=kind, status="False", reason="NotFound")
-    has = _count(live, "replicas")
+    has = rollouts.number(live, "replicas")
     if has == t.replicas:
         return Condition(type=kind, status="False", reason="ControlPlaneWithDesiredReplicas")
     reason = "ScalingUp" if has < t.replicas else "ScalingDown"
@@ -336,7 +336,3 @@ def _certificates(t: Tenant) -> list[dict[str, str]]:
     if config is not None and config.client is not None:
         listed.append({"name": "kubeconfig", "expires": rfc3339(config.client.not_after)})
     return sorted(listed, key=lambda each: each["name"])
-
-
-def _count(live: Observed | None, field: str) -> int:
-    return int(live.get("status", field, default=0) or 0) if live is not None else 0

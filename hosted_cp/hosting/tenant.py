@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 from hosted_cp.api.cluster import ClusterSpec
 from hosted_cp.api.problems import Problem
+from hosted_cp.hosting import rollouts
 from hosted_cp.hosting.names import DECISIONS, RELEASE, TENANT_UID, Names, object_labels
 from hosted_cp.hosting.view import TenantView
 from hosted_cp.k0s import versions
@@ -322,13 +323,9 @@ def _words(view: TenantView, spec: ClusterSpec, former: Decisions, version: str)
 
 
 def _arrived(view: TenantView, version: str) -> bool:
-    """Whether all controllers run this version."""
+    """Whether all controllers run this version, and serve: who waits for it goes on to what needs them."""
     live = view.own("StatefulSet", Names(view.name).control_plane)
-    if live is None or live.annotations.get(RELEASE) != version:
-        return False
-    status: Mapping[str, Any] = live.get("status", default={})
-    counted = int(status.get("observedGeneration") or 0) >= live.generation
-    return counted and int(status.get("updatedReplicas") or 0) >= int(status.get("replicas") or 0)
+    return live is not None and live.annotations.get(RELEASE) == version and rollouts.done(live)
 
 
 def _never_served(view: TenantView) -> bool:

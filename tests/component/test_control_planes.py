@@ -45,7 +45,7 @@ from tests.component.capi import (
     status_of,
 )
 from tests.component.hosting import OPERATOR, Object, conditions, minted
-from tests.component.kubelet import NEVER_READY, Behaviour, StandInKubelet
+from tests.component.kubelet import NEVER_READY, READY, Behaviour, StandInKubelet
 from tests.component.standin_tenants import StandInTenants
 from tests.component.test_invariants_rights import OPTIONAL, ROLES, _races, used
 
@@ -240,6 +240,48 @@ async def test_a_version_change_is_told_old_first_and_ends_with_the_same_words(s
             lambda b: [v["version"] for v in b["status"].get("controlPlane", {}).get("versions", [])] == [new],
         )  # fmt: skip
         assert cluster["a"]["metadata"]["name"] == "a"
+
+
+async def test_core_is_told_of_a_version_when_its_controller_is_ready(stage: CapiStage) -> None:
+    """B8: not when its pod is made, for core goes on with the workers then; and it is not taken back later."""
+    old, new = "v1.35.4+k0s", "v1.36.3+k0s"
+    pod = "kmc-a-0"
+
+    async def known_to_core() -> list[str]:
+        return [each["version"] for each in (await stage.core_seen("a"))["status"]["controlPlane"]["versions"]]
+
+    async with stage.operating() as operator:
+        await stage.create_cluster("a", version=old)
+        await stage.serving("a")
+        await stage.until(CORE_CLUSTER, ["a"], lambda b: b["status"].get("controlPlane", {}).get("versions"))
+        stage.kubelet.script(stage.namespace, pod, NEVER_READY)
+        await stage.change_control_plane("a", version=new)
+        await stage.until(STATEFUL_SET, ["kmc-a"], _made_anew)
+        await stage.rest(operator)
+        status = (await stage.seen("a"))["status"]
+        assert (status["version"], status["versions"]) == (old, [{"version": old, "replicas": 1}])
+        assert await known_to_core() == [old]
+
+        stage.kubelet.script(stage.namespace, pod, READY)
+        await stage.admin.delete(POD, stage.namespace, pod)
+        await stage.serving("a")
+        await stage.until(
+            CORE_CLUSTER, ["a"], lambda b: [v["version"] for v in b["status"]["controlPlane"]["versions"]] == [new]
+        )
+
+        stage.kubelet.script(stage.namespace, pod, NEVER_READY)
+        await stage.admin.delete(POD, stage.namespace, pod)
+        await stage.until(CONTROL_PLANE, ["a-cp"], lambda b: b["status"]["readyReplicas"] == 0)
+        await stage.rest(operator)
+        assert (await stage.seen("a"))["status"]["version"] == new
+        assert await known_to_core() == [new]
+
+
+def _made_anew(stateful_set: Object) -> bool:
+    """Whether the only pod is made from the present template, and does not serve."""
+    status = stateful_set["status"]
+    seen = status["observedGeneration"] == stateful_set["metadata"]["generation"]
+    return seen and status.get("updatedReplicas") == 1 and not status.get("readyReplicas")
 
 
 async def test_a_lost_authority_is_reported_and_not_made_again(stage: CapiStage) -> None:

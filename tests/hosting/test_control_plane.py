@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
 
 from hosted_cp.hosting import contract_status, control_plane
-from hosted_cp.hosting.names import RELEASE
+from hosted_cp.hosting.names import DECISIONS, RELEASE
 from hosted_cp.hosting.plan import plan as make_plan
 from hosted_cp.k0s import capi_versions, versions
 from hosted_cp.planning.actions import PatchMetadata, Plan, PublishEndpoint, Ref
@@ -370,9 +371,9 @@ def test_without_a_version_the_decision_is_told_as_kubelets_report_it() -> None:
     assert "version" not in world.owner["spec"]
 
 
-def test_a_version_change_is_told_pod_by_pod_and_remembered_in_the_meantime() -> None:
-    world = living(replicas=2, version="v1.35.4+k0s")
-    world.changes(version=VERSION)
+def _told_on_the_way(world: CapiWorld, *, to: str) -> list[list[Json]]:
+    """What is told of versions, step by step, from the moment that the user asks for another one until all is done."""
+    world.changes(version=to)
     told: list[list[Json]] = []
     for _ in range(40):
         findings = dict(world.findings)
@@ -384,7 +385,13 @@ def test_a_version_change_is_told_pod_by_pod_and_remembered_in_the_meantime() ->
             world.server.edit(world.owner_ref, lambda body: body["status"].pop("versions", None))
         if not pretend_pods.step(world.server, world.script) and findings == world.findings:
             break
+    return told
+
+
+def test_a_version_change_is_told_pod_by_pod_and_remembered_in_the_meantime() -> None:
     old, new = "v1.35.4+k0s", VERSION
+    world = living(replicas=2, version=old)
+    told = _told_on_the_way(world, to=new)
     assert told[0] == [{"version": old, "replicas": 2}]
     assert [{"version": old, "replicas": 1}, {"version": new, "replicas": 1}] in told
     assert told[-1] == [{"version": new, "replicas": 2}]
@@ -392,6 +399,40 @@ def test_a_version_change_is_told_pod_by_pod_and_remembered_in_the_meantime() ->
     assert world.status["version"] == new
     assert "versionBefore" not in world.decisions()
     assert world.body("StatefulSet", "kmc-demo")["metadata"]["annotations"][RELEASE] == world.status["k0sVersion"]
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_a_version_is_told_of_controllers_that_are_ready_not_of_those_that_start(replicas: int) -> None:
+    """Core makes workers of the new version as soon as it is told: who serves them must be there."""
+    old, new = "v1.35.4+k0s", VERSION
+    world = living(replicas=replicas, version=old)
+    world.script.pods = lambda name: STARTING if name.startswith("kmc-demo-") else pretend_pods.READY
+    told = _told_on_the_way(world, to=new)
+    live = world.body("StatefulSet", "kmc-demo")["status"]
+    assert (live["updatedReplicas"], live.get("readyReplicas", 0)) == (1, 0)
+    assert {each["version"] for some in told for each in some} == {old}
+    assert world.status["version"] == old
+    assert world.decisions()["versionBefore"] == "v1.35.4+k0s.0"
+    world.script.pods = lambda _: pretend_pods.READY
+    world.settle()
+    assert world.versions == [{"version": new, "replicas": replicas}]
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_what_was_told_of_a_version_does_not_fall_back_with_a_pod_that_restarts(kept: bool) -> None:
+    """Also where the decision could not be kept that the change is done."""
+    world = living(version="v1.35.4+k0s")
+    world.changes(version=VERSION)
+    world.settle()
+    if not kept:
+        decisions = {**world.decisions(), "versionBefore": "v1.35.4+k0s.0", "versionTextBefore": "v1.35.4+k0s"}
+        annotation = {DECISIONS: json.dumps(decisions)}
+        world.server.merge_patch(ref(world, "Secret", "kmc-demo-config"), {"metadata": {"annotations": annotation}})
+    world.script.pods = lambda _: STARTING
+    world.settle()
+    assert world.status["readyReplicas"] == 0
+    assert world.versions == [{"version": VERSION, "replicas": 1}]
+    assert world.status["version"] == VERSION
 
 
 def test_other_words_for_the_same_release_restart_nobody() -> None:
