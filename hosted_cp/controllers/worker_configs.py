@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from hosted_cp.api.worker_config import ParsedWorkerConfig, parse_worker_config
 from hosted_cp.controllers.control_planes import ControlPlanes
@@ -32,7 +33,16 @@ from hosted_cp.kube.store import Change
 from hosted_cp.kube.tenant import TenantAccess
 from hosted_cp.machines.mapping import sources_of
 from hosted_cp.machines.plan import FINALIZER, plan
-from hosted_cp.machines.view import ControlPlane, Way, WorkerView, cluster_name, owning_machine
+from hosted_cp.machines.view import (
+    ControlPlane,
+    Way,
+    WorkerView,
+    cluster_name,
+    cluster_of_kubeconfig,
+    kubeconfig_name,
+    owning_machine,
+)
+from hosted_cp.pki.recipes import KUBECONFIG_KEY
 from hosted_cp.planning.actions import Finding, Plan
 from hosted_cp.planning.memo import Latest
 from hosted_cp.planning.observed import Observed
@@ -137,11 +147,10 @@ class WorkerConfigs:
         if change.resource == CONFIG_MAP:
             return self._taking(some)
         if change.resource == SECRET:
-            return {
-                *self._named_as(some),
-                *self._taking(some),
-                *self._of_clusters(self._control_planes.tenants(change)),
-            }
+            clusters = {*self._control_planes.tenants(change)}
+            if (named := cluster_of_kubeconfig(some.ref.name)) != "":
+                clusters.add((some.ref.namespace or "", named))
+            return {*self._named_as(some), *self._taking(some), *self._of_clusters(clusters)}
         return ()
 
     def _owned_by(self, machine: Observed) -> list[Key]:
@@ -191,7 +200,7 @@ class WorkerConfigs:
             cluster=stores[CORE_CLUSTER].get(key.namespace, name) if name else None,
             control_plane=hosted.control_plane if hosted is not None else None,
             way=_way(access) if access is not None else None,
-            authority=stores[SECRET].get(key.namespace, access.authority) if access is not None else None,
+            authority=self._authority(key.namespace, name, hosted),
             secret=stores[SECRET].get(*key),
             sources={each: found for each, found in sources.items() if found is not None},
             catalogue=self._settings.catalogue,
@@ -214,9 +223,15 @@ class WorkerConfigs:
         found = store.get(owner.ref.namespace, str(reference.get("name")))
         return found if found is not None and found.uid == reference.get("uid") else None
 
+    def _authority(self, namespace: str, name: str, hosted: _Hosted | None) -> Observed | None:
+        """The Secret by which the tenant is known: also one that cannot be used, so that it can be said why."""
+        if hosted is None or (hosted.access is None and not hosted.control_plane.foreign):
+            return None
+        secret = hosted.access.authority if hosted.access is not None else kubeconfig_name(name)
+        return self._caches.store(SECRET).get(namespace, secret)
+
     def _hosted_for(self, namespace: str, name: str) -> _Hosted | None:
-        """The tenant of a Cluster, if one of our control planes gives it. (Others will be reached by their
-        kubeconfig.)"""
+        """The tenant of a Cluster: one of ours, or whatever its kubeconfig leads to. None if neither can be."""
         if (namespace, name) not in self._hosted:
             self._hosted[namespace, name] = self._look_at(namespace, name)
         return self._hosted[namespace, name]
@@ -224,7 +239,7 @@ class WorkerConfigs:
     def _look_at(self, namespace: str, name: str) -> _Hosted | None:
         seen = self._control_planes.tenant(namespace, name)
         if seen is None:
-            return None
+            return self._look_outside(namespace, name)
         owner = seen.owner
         version = owner.get("status", "version") or owner.get("spec", "version", default="")
         return _Hosted(
@@ -234,6 +249,26 @@ class WorkerConfigs:
             access=access_of(seen, seen.spec) if seen.spec is not None and not owner.deleting else None,
         )
 
+    def _look_outside(self, namespace: str, name: str) -> _Hosted | None:
+        """A Cluster whose control plane is none of ours."""
+        cluster = self._caches.store(CORE_CLUSTER).get(namespace, name)
+        if cluster is None or _is_ours(cluster.get("spec", "controlPlaneRef", default={})):
+            return None
+        secret = self._caches.store(SECRET).get(namespace, kubeconfig_name(name))
+        found = secret.secret.kubeconfigs.get(KUBECONFIG_KEY) if secret is not None and secret.secret else None
+        access = None
+        if found is not None and not found.unusable and not cluster.deleting:
+            access = TenantAccess(
+                uid=cluster.uid, namespace=namespace, authority=kubeconfig_name(name), server=found.server.rstrip("/"),
+                server_name=found.server_name or None, kubeconfig=True,
+            )  # fmt: skip
+        return _Hosted(control_plane=ControlPlane(foreign=True), access=access)
+
+
+def _is_ours(reference: Mapping[str, Any]) -> bool:
+    """Whether a Cluster's control plane is to be one of ours."""
+    return (reference.get("apiGroup"), reference.get("kind")) == (CONTROL_PLANE.group, CONTROL_PLANE.kind)
+
 
 def _may_need_it(owner: Observed, machine: Observed | None) -> bool:
     """Whether anything is still to be done in the tenant. A worker that has joined needs it no more."""
@@ -242,7 +277,10 @@ def _may_need_it(owner: Observed, machine: Observed | None) -> bool:
 
 
 def _way(access: TenantAccess) -> Way:
-    return Way(uid=access.uid, server=access.server, server_name=access.server_name or "", authority=access.authority)
+    return Way(
+        uid=access.uid, server=access.server, server_name=access.server_name or "", authority=access.authority,
+        kubeconfig=access.kubeconfig,
+    )  # fmt: skip
 
 
 def _key(each: Observed) -> Key:

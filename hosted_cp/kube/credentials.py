@@ -56,6 +56,16 @@ def certificate_credentials(
     return Credentials(server=server, context=context, server_name=server_name)
 
 
+def token_credentials(*, server: str, ca: bytes, token: str, server_name: str | None = None) -> Credentials:
+    """A bearer token that does not change, held in memory. Only the given CA (PEM) is trusted."""
+
+    async def authorization(renew: bool) -> str | None:
+        return f"Bearer {token}"
+
+    context = ssl.create_default_context(cadata=ca.decode())
+    return Credentials(server=server, context=context, authorization=authorization, server_name=server_name)
+
+
 def in_cluster(folder: Path = SERVICE_ACCOUNT) -> Credentials:
     """The service account of the pod we run in. Raises `CredentialsError` outside of one."""
     host, port = os.environ.get("KUBERNETES_SERVICE_HOST"), os.environ.get("KUBERNETES_SERVICE_PORT")

@@ -75,8 +75,8 @@ class TenantNodes:
 
     async def ask(self, probe: Probe, about: Observed) -> str:
         """`node`: wait for the Node of a machine. Arguments: `tenant` (UID), `authority`, `server`, `serverName` as for
-        `tenant-api`; `label` and `machine` are the label that the Node has. The answer is JSON with `name`, `uid` and
-        `providerID`.
+        `tenant-api`, and `kubeconfig` where one stands in the Secret `authority`; `label` and `machine` are the label
+        that the Node has. The answer is JSON with `name`, `uid` and `providerID`.
 
         Raises `ApiError` or `MaterialError` if the tenant cannot be watched.
         """
@@ -87,6 +87,7 @@ class TenantNodes:
             authority=arguments["authority"],
             server=arguments["server"],
             server_name=arguments.get("serverName") or None,
+            kubeconfig="kubeconfig" in arguments,
         )
         return await self._wait(access, arguments["label"], arguments["machine"])
 

@@ -161,12 +161,14 @@ def version_of(view: WorkerView, spec: K0sWorkerConfigSpec) -> Version | Unclear
     )
     text, field = next((each for each in asked if each[0]), ("", ""))
     if not text:
+        foreign = runs is not None and runs.foreign
         unknown = Problem(
             field="spec.version",
-            fault=f"is not set, nor is that of {machine}, and the control plane reports none yet",
-            remedy=f"wait for it, or set {inner} of the {view.machine.ref.kind}",
+            fault=f"is not set, nor is that of {machine}, and the control plane"
+            + (" is not one of ours to ask for it" if foreign else " reports none yet"),
+            remedy=("" if foreign else "wait for it, or ") + f"set {inner} of the {view.machine.ref.kind}",
         )
-        return Unclear(reason="VersionUnknown", problems=(unknown,), starting=True)
+        return Unclear(reason="VersionUnknown", problems=(unknown,), starting=not foreign)
     unsupported = capi_versions.support_problem(text, field=field)
     if unsupported is not None:
         return Unclear(reason="VersionNotSupported", problems=(unsupported,))

@@ -14,6 +14,7 @@ import orjson
 
 from hosted_cp.machines.view import WorkerView
 from hosted_cp.machines.worker import LABEL_VALUE, MACHINE_LABEL
+from hosted_cp.pki.recipes import KUBECONFIG_KEY
 from hosted_cp.planning.actions import Action, IdentifyNode, Probe, Ref
 
 #: Seconds for which a Node is waited for before the question is asked again.
@@ -37,7 +38,7 @@ def _wanted(view: WorkerView) -> str:
 def probes(view: WorkerView) -> Iterator[Probe]:
     """Wait for the Node."""
     way, machine = view.way, view.machine
-    if way is None or machine is None or not _wanted(view) or not view.reaches_tenants:
+    if way is None or machine is None or not _wanted(view) or not (way.kubeconfig or view.reaches_tenants):
         return
     if not LABEL_VALUE.fullmatch(machine.ref.name):
         return
@@ -45,6 +46,8 @@ def probes(view: WorkerView) -> Iterator[Probe]:
         ("tenant", way.uid), ("authority", way.authority), ("server", way.server), ("serverName", way.server_name),
         ("label", MACHINE_LABEL), ("machine", machine.ref.name),
     ]  # fmt: skip
+    if way.kubeconfig:
+        arguments.append(("kubeconfig", KUBECONFIG_KEY))
     if view.failure and (found := node(view)) is not None:
         arguments.append(("again", found.uid))  # another question: what was found may be gone
     yield Probe(kind="node", key="node", arguments=tuple(arguments), deadline=PATIENCE)

@@ -24,12 +24,12 @@ from hosted_cp.api import worker_config_checks
 from hosted_cp.api.worker_config import K0sWorkerConfigSpec
 from hosted_cp.api.worker_config_checks import CLUSTER_LABEL
 from hosted_cp.k0s import tokens
-from hosted_cp.machines import checks, nodes, status
-from hosted_cp.machines.mapping import Unclear, worker_of
+from hosted_cp.machines import nodes, readiness, status
 from hosted_cp.machines.recipes import SECRET_TYPE, VALUE_KEY, WorkerDataRecipe
 from hosted_cp.machines.render import size_warnings, warnings_of
 from hosted_cp.machines.view import WorkerView, cluster_name, owning_machine
 from hosted_cp.machines.worker import Worker
+from hosted_cp.pki.recipes import KUBECONFIG_KEY
 from hosted_cp.planning import diff
 from hosted_cp.planning.actions import (
     Action,
@@ -41,7 +41,7 @@ from hosted_cp.planning.actions import (
     Replace,
     Target,
 )
-from hosted_cp.planning.conditions import Cause, of_problems, parse_rfc3339, rfc3339
+from hosted_cp.planning.conditions import Cause, parse_rfc3339, rfc3339
 from hosted_cp.planning.observed import Observed
 
 FINALIZER = "k0sworkerconfigs.hosted-cp.io/finalizer"
@@ -104,7 +104,7 @@ def _with_machine(view: WorkerView) -> Plan:
     if view.joined:
         # Lost, and nobody will ask for them.
         return status.available(view, view.owner.ref.name, actions=_released(view))
-    found = _ready_to_make(view)
+    found = readiness.ready_to_make(view, in_the_way=_in_the_way(view))
     if isinstance(found, Cause):
         return status.waiting(view, found)
     stranger = view.secret
@@ -190,85 +190,6 @@ def _without_controller(secret: Observed) -> PatchMetadata:
     )
 
 
-# --- what has to come first ------------------------------------------------------------------------------------------
-
-
-def _ready_to_make(view: WorkerView) -> Worker | Cause:
-    """The worker, if everything is there that its data are made of."""
-    found = _worker(view)
-    if isinstance(found, Cause) and not found.starting:
-        return found
-    return _in_the_way(view) or _waits(view) or found
-
-
-def _worker(view: WorkerView) -> Worker | Cause:
-    wrong = view.problems
-    if view.spec is not None:
-        wrong = (*wrong, *worker_config_checks.problems(view.spec))
-    if view.spec is None or wrong:
-        return of_problems("SpecInvalid", wrong)
-    found = worker_of(view, view.spec)
-    if isinstance(found, Unclear):
-        return of_problems(found.reason, found.problems, starting=found.starting)
-    faults = checks.problems(found)
-    return of_problems("SpecInvalid", faults) if faults else found
-
-
-def _waits(view: WorkerView) -> Cause | None:
-    """What is not there yet, in the order in which it comes."""
-    assert view.cluster is not None
-    name = view.cluster.ref.name
-    if view.cluster.deleting:
-        return Cause(reason="ClusterDeleting", message=f"Cluster {name} is being deleted; there is nothing to join")
-    if not view.initialized("infrastructureProvisioned"):
-        return Cause(
-            reason="WaitingForInfrastructure",
-            message=f"the infrastructure of Cluster {name} is not provisioned yet",
-            starting=True,
-        )
-    if not view.initialized("controlPlaneInitialized"):
-        return Cause(
-            reason="WaitingForControlPlaneInitialization",
-            message=f"the control plane of Cluster {name} is not initialized yet; its conditions say why",
-            starting=True,
-        )
-    if (nobody := _no_control_plane(view, name)) is not None:
-        return nobody
-    if view.endpoint is None:
-        return Cause(
-            reason="WaitingForEndpoint",
-            message=f"spec.controlPlaneEndpoint of Cluster {name} is not known yet",
-            starting=True,
-        )
-    facts = view.authority.secret if view.authority is not None else None
-    if view.way is None or facts is None or "tls.crt" not in facts.certificates:
-        return Cause(
-            reason="WaitingForControlPlane",
-            message=f"the Service or the CA of the control plane of Cluster {name} is not there; its conditions say"
-            " why",
-            starting=True,
-        )
-    return None
-
-
-def _no_control_plane(view: WorkerView, name: str) -> Cause | None:
-    assert view.cluster is not None
-    kind = view.cluster.get("spec", "controlPlaneRef", "kind", default="")
-    if view.control_plane is None:
-        what = f"{kind} of Cluster {name}" if kind else f"what Cluster {name} has in place of a control plane"
-        return Cause(
-            reason="ControlPlaneNotSupported",
-            message=f"{what} does not exist or cannot be reached by this operator, so no token can be made there; use a"
-            " K0smotronControlPlane",
-        )
-    if not view.reaches_tenants:
-        return Cause(
-            reason="TenantNotReachable",
-            message="the operator runs outside the cluster and cannot reach tenants; run it in the cluster",
-        )
-    return None
-
-
 # --- making ----------------------------------------------------------------------------------------------------------
 
 
@@ -299,7 +220,12 @@ def _mint(
     generation = onto.annotations.get(MADE_FOR, "") if onto is not None and prolongs else str(view.owner.generation)
     body = _body(view, view.spec, {TOKEN_OF: holder, MADE_FOR: generation})
     recipe = WorkerDataRecipe(
-        worker=worker, token_id=identifier, server=tokens.server_url(*view.endpoint), ca_secret=view.way.authority
+        worker=worker,
+        token_id=identifier,
+        server=tokens.server_url(*view.endpoint),
+        ca_secret=view.way.authority,
+        ca_key=KUBECONFIG_KEY if view.way.kubeconfig else "tls.crt",
+        kubeconfig=view.way.kubeconfig,
     )
     return [
         _token(holder, expires, prolongs=prolongs),
@@ -417,10 +343,10 @@ def _extension(view: WorkerView, secret: Observed) -> _Upkeep:
     due = expires - EXTENDED_AT if expires is not None else view.now
     if due > view.now:
         return _Upkeep(after=(due - view.now).total_seconds())
-    if (waits := _waits(view)) is not None:
+    if (waits := readiness.waits(view)) is not None:
         return _Upkeep(notes=(f"the join token cannot be extended: {waits.message}",))
     until = view.now.replace(microsecond=0) + LIFE
-    worker = _worker(view)
+    worker = readiness.worker(view)
     if isinstance(worker, Worker):
         actions = _mint(view, worker, _held_by(secret), until, onto=secret, prolongs=True)
     else:
@@ -445,7 +371,7 @@ def _rotation(view: WorkerView, secret: Observed) -> _Upkeep:
     due = expires - ROTATED_AT if expires is not None else view.now
     if due > view.now:
         return _Upkeep(after=(due - view.now).total_seconds())
-    worker = _ready_to_make(view)
+    worker = readiness.ready_to_make(view, in_the_way=_in_the_way(view))
     if isinstance(worker, Cause):
         return _Upkeep(notes=(f"the join token cannot be made anew: {worker.message}",))
     until = view.now.replace(microsecond=0) + POOL_LIFE
@@ -477,7 +403,7 @@ def _notes(view: WorkerView, secret: Observed) -> Iterator[str]:
         yield from size_warnings(secret.secret.size)
     if view.spec is not None:
         yield from (str(each) for each in worker_config_checks.warnings(view.spec))
-        worker = _worker(view)
+        worker = readiness.worker(view)
         if isinstance(worker, Worker):
             yield from warnings_of(worker)
     yield from nodes.notes(view)

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from hosted_cp.k0s import tokens
 from hosted_cp.machines.render import render
 from hosted_cp.machines.worker import Content, Resolved, SecretValue, Worker, WorkerError, secret_values
+from hosted_cp.pki import kubeconfig
 from hosted_cp.planning.recipes import Inputs, MaterialError
 
 #: Keys of the bootstrap Secret (Cluster API's bootstrap contract).
@@ -35,9 +36,10 @@ class WorkerDataRecipe:
     token_id: str
     #: URL of the API that the worker joins.
     server: str
-    #: The Secret with the tenant's CA certificate, and its key.
+    #: The Secret with the tenant's CA certificate, and its key; or with the kubeconfig in which that is.
     ca_secret: str
     ca_key: str = "tls.crt"
+    kubeconfig: bool = False
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -48,6 +50,7 @@ class WorkerDataRecipe:
         """The inputs, not the text: a new release may word the text otherwise, and that is no reason to write the user
         data of a running machine again. Contents by their digests."""
         worker = self.worker
+        key = f"CA of the kubeconfig {self.ca_key}" if self.kubeconfig else self.ca_key
         found: dict[str, Any] = {
             "recipe": "worker user data",
             "format": str(worker.format),
@@ -55,7 +58,7 @@ class WorkerDataRecipe:
             "machine": worker.name,
             "pool": worker.pool,
             "version": str(worker.version),
-            "token": f"<join token {self.token_id} for {self.server}, ca: {self.ca_key} of Secret {self.ca_secret}>",
+            "token": f"<join token {self.token_id} for {self.server}, ca: {key} of Secret {self.ca_secret}>",
             "files": [
                 {"path": each.path, "permissions": each.permissions, "content": _described(each.content)}
                 for each in worker.files
@@ -91,13 +94,23 @@ class WorkerDataRecipe:
         """Raises `MaterialError`."""
         token = tokens.TokenRecipe(
             id=self.token_id, role=tokens.WORKER, server=self.server, ca_secret=self.ca_secret, ca_key=self.ca_key
-        ).fulfil(inputs)[tokens.TOKEN_KEY]
+        ).fulfil(self._with_ca(inputs))[tokens.TOKEN_KEY]
         contents = {each: _brought(inputs, each) for each in secret_values(self.worker)}
         try:
             data = render(self.worker, Resolved(token=token.decode(), contents=contents))
         except WorkerError as error:
             raise MaterialError(str(error)) from None
         return {VALUE_KEY: data.value, FORMAT_KEY: str(data.format).encode()}
+
+    def _with_ca(self, inputs: Inputs) -> Inputs:
+        """What the token is made of: where there is a kubeconfig, the CA in it takes its place."""
+        if not self.kubeconfig:
+            return inputs
+        try:
+            ca = kubeconfig.access(inputs.secrets.get(self.ca_secret, {}).get(self.ca_key, b"")).ca
+        except kubeconfig.KubeconfigError as fault:
+            raise MaterialError(f"the kubeconfig in Secret {self.ca_secret} {fault}") from None
+        return replace(inputs, secrets={**inputs.secrets, self.ca_secret: {self.ca_key: ca}})
 
     def annotations(self, inputs: Inputs) -> Mapping[str, str]:
         """When the token ends, and which one it is: the tenant may have held it already."""

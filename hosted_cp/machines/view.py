@@ -13,6 +13,7 @@ from typing import Any
 
 from hosted_cp.api.problems import Problem
 from hosted_cp.api.worker_config import K0sWorkerConfigSpec
+from hosted_cp.pki.kubeconfig import host_and_port
 from hosted_cp.planning.actions import Finding
 from hosted_cp.planning.observed import Observed
 
@@ -20,6 +21,8 @@ CORE_GROUP = "cluster.x-k8s.io"
 MACHINE = "Machine"
 MACHINE_POOL = "MachinePool"
 PAUSED = "cluster.x-k8s.io/paused"
+
+_KUBECONFIG = "-kubeconfig"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +33,8 @@ class ControlPlane:
     version: str = ""
     #: The release of k0s that it runs (`v1.36.3+k0s.2`); "" if that is not known.
     release: str = ""
+    #: Whether others run it: then of its version nothing is known here, and it is reached by its kubeconfig.
+    foreign: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,11 +43,12 @@ class Way:
 
     #: UID of the object that stands for the tenant.
     uid: str
-    #: URL inside the management cluster, and the name in the certificate where it is not the host.
+    #: URL for the operator, and the name in the certificate where it is not the host.
     server: str
     server_name: str = ""
-    #: Name of the Secret with the tenant's CA.
+    #: Name of the Secret with the tenant's CA; or with a kubeconfig, in which that CA is.
     authority: str
+    kubeconfig: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,11 +64,11 @@ class WorkerView:
     machine: Observed | None = None
     #: The Cluster of Cluster API that the machine names.
     cluster: Observed | None = None
-    #: None where the Cluster's control plane does not exist, or is of a kind that is not known here.
+    #: None where the Cluster's control plane is to be one of ours, and does not exist.
     control_plane: ControlPlane | None = None
     #: None while the tenant cannot be reached.
     way: Way | None = None
-    #: The Secret with the tenant's CA.
+    #: The Secret with the tenant's CA, or with its kubeconfig.
     authority: Observed | None = None
     #: The object under the config's own name, whoever owns it.
     secret: Observed | None = None
@@ -114,12 +120,19 @@ class WorkerView:
 
     @property
     def endpoint(self) -> tuple[str, int] | None:
-        """Where machines reach the API: what the Cluster has published."""
+        """Where machines reach the API: what the Cluster has published; else what its kubeconfig says."""
         if self.cluster is None:
             return None
         host = self.cluster.get("spec", "controlPlaneEndpoint", "host", default="")
         port = self.cluster.get("spec", "controlPlaneEndpoint", "port", default=0)
-        return (host, port) if isinstance(host, str) and host and isinstance(port, int) and port else None
+        if isinstance(host, str) and host and isinstance(port, int) and port:
+            return host, port
+        return host_and_port(self.way.server) if self.way is not None and self.way.kubeconfig else None
+
+    @property
+    def names_control_plane(self) -> bool:
+        """Whether the Cluster says what its control plane is. Where it does not, core never calls it initialized."""
+        return self.cluster is not None and bool(self.cluster.get("spec", "controlPlaneRef", "kind", default=""))
 
     def finding(self, kind: str) -> Finding | None:
         return next((each for each in self.findings if each.probe.kind == kind), None)
@@ -129,6 +142,16 @@ def cluster_name(machine: Observed) -> str:
     """The name of the Cluster that a Machine or MachinePool belongs to."""
     found = machine.get("spec", "clusterName", default="")
     return found if isinstance(found, str) else ""
+
+
+def kubeconfig_name(cluster: str) -> str:
+    """The Secret with the kubeconfig of a Cluster (core's rule)."""
+    return f"{cluster}{_KUBECONFIG}"
+
+
+def cluster_of_kubeconfig(secret: str) -> str:
+    """The Cluster whose kubeconfig a Secret of this name would hold; "" if it is none of these."""
+    return secret.removesuffix(_KUBECONFIG) if secret.endswith(_KUBECONFIG) else ""
 
 
 def owning_machine(owner: Observed) -> Mapping[str, Any] | None:

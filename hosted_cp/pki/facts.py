@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -28,12 +28,13 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from hosted_cp.api.database import DSN_KEY, DatabaseFacts, DataSourceError
 from hosted_cp.api.database import read as read_database
-from hosted_cp.api.text import TextError, load
+from hosted_cp.api.text import TextError
+from hosted_cp.pki import kubeconfig
 from hosted_cp.pki.keys import algorithm_of, public_key_digest
 from hosted_cp.planning.memo import Memo
 from hosted_cp.planning.observed import CertificateFacts, KubeconfigFacts, SecretFacts
 
-#: Bytes. Longer values are not parsed; a certificate or key has a few thousand, a kubeconfig of ours under 8,000.
+#: Bytes. Longer values are not parsed; a certificate or key has a few thousand.
 PEM_LIMIT = 128 * 1024
 #: PEM blocks of one value that are looked at.
 BLOCK_LIMIT = 64
@@ -81,9 +82,9 @@ def secret_facts(*, type: str, data: Mapping[str, bytes]) -> SecretFacts:
             if found.fault:
                 faults[key] = found.fault
         elif b"clusters" in value and b"current-context" in value:
-            kubeconfig, fault = _read_kubeconfig(value)
-            if kubeconfig is not None:
-                kubeconfigs[key] = kubeconfig
+            config, fault = _read_kubeconfig(value)
+            if config is not None:
+                kubeconfigs[key] = config
             if fault:
                 faults[key] = fault
     kept = {each.public_key: each.public_key for each in certificates.values()}  # one text for a pair
@@ -283,15 +284,12 @@ def _key_digest(block: _Block) -> tuple[str, str]:
 def _read_kubeconfig(value: bytes) -> tuple[KubeconfigFacts | None, str]:
     """(facts, fault) of a value that looks like a kubeconfig; (None, "") if it turns out to be something else."""
     try:
-        config = load(value, limit=PEM_LIMIT)
+        found = kubeconfig.entries(value)
     except TextError as error:
         return None, f"looks like a kubeconfig but cannot be read: {error}"
-    if not isinstance(config, Mapping) or config.get("kind") != "Config":
+    if found is None:
         return None, ""
-    context_name = _text(config.get("current-context"))
-    context = _named(config.get("contexts"), context_name, "context")
-    cluster = _named(config.get("clusters"), _text(context.get("cluster")), "cluster")
-    user = _named(config.get("users"), _text(context.get("user")), "user")
+    cluster, user = found.cluster, found.user
     authority, authority_fault = _embedded(cluster, "certificate-authority-data")
     certificate, certificate_fault = _embedded(user, "client-certificate-data")
     key, key_fault = _embedded(user, "client-key-data")
@@ -299,29 +297,21 @@ def _read_kubeconfig(value: bytes) -> tuple[KubeconfigFacts | None, str]:
     if not fault and certificate.certificate and certificate.certificate.public_key != key.public_key:
         fault = "is a kubeconfig whose client key does not match its client certificate"
     facts = KubeconfigFacts(
-        cluster=_text(context.get("cluster")),
-        user=_text(context.get("user")),
-        context=context_name,
+        cluster=found.cluster_name,
+        user=found.user_name,
+        context=found.context,
         server=_without_credentials(_text(cluster.get("server"))),
+        server_name=_text(cluster.get("tls-server-name")),
         ca_fingerprint=authority.certificate.fingerprint if authority.certificate else "",
         client=certificate.certificate,
         client_public_key=key.public_key,
+        unusable=kubeconfig.unusable(found),
     )
     return facts, fault
 
 
 def _text(value: object) -> str:
     return value if isinstance(value, str) else ""
-
-
-def _named(entries: object, name: str, kind: str) -> Mapping[str, Any]:
-    """The `kind` of the entry called `name` in one of a kubeconfig's lists; empty where it is missing or malformed."""
-    if isinstance(entries, Sequence):
-        for entry in entries:
-            if isinstance(entry, Mapping) and entry.get("name") == name and isinstance(entry.get(kind), Mapping):
-                found: Mapping[str, Any] = entry[kind]
-                return found
-    return {}
 
 
 def _embedded(entry: Mapping[str, Any], key: str) -> tuple[_Found, str]:

@@ -59,6 +59,10 @@ class KubeconfigFacts:
     client: CertificateFacts | None
     #: SHA-256 of the public half of the client key (SPKI, hex); "" if there is no key.
     client_public_key: str
+    #: The name in the server's certificate, where it is said to be another than the host.
+    server_name: str = ""
+    #: Why a client of ours is not made of it, in words for a user (see `hosted_cp.pki.kubeconfig`).
+    unusable: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -9,7 +9,6 @@ those of the contract's list.
 from __future__ import annotations
 
 import asyncio
-import base64
 import logging
 from collections.abc import AsyncIterator
 from contextlib import suppress
@@ -19,7 +18,6 @@ import orjson
 import pytest
 import yaml
 
-from e2e.capi import kinds
 from hosted_cp.k0s import tokens
 from hosted_cp.kube.errors import NotFound
 from hosted_cp.kube.resources import (
@@ -31,27 +29,33 @@ from hosted_cp.kube.resources import (
     MACHINE_POOL,
     SECRET,
     WORKER_CONFIG,
-    Resource,
 )
 from hosted_cp.machines.plan import FINALIZER
 from tests.component.apiserver import Server
 from tests.component.canaries import secrets_in
-from tests.component.capi import LAB_CLUSTER, VERSION, CapiStage, staged
+from tests.component.capi import LAB_CLUSTER, CapiStage, staged
 from tests.component.hosting import OPERATOR, Freezer, Object, Turns, conditions
 from tests.component.kubelet import StandInKubelet
 from tests.component.standin_tenants import StandInTenants
 from tests.component.test_invariants_rights import OPTIONAL, ROLES, _races, used
+from tests.component.workers import (
+    DEPLOYMENT,
+    LAB_MACHINE,
+    a_cluster,
+    body,
+    data_of,
+    deployment,
+    joins,
+    known_tokens,
+    machine,
+    made,
+    plain,
+    provisioned,
+    seen_by_core,
+    token_of,
+    why,
+)
 
-LAB_MACHINE = Resource(group=kinds.GROUP, version=kinds.VERSION, kind="LabMachine", plural="labmachines")
-LAB_MACHINE_TEMPLATE = Resource(
-    group=kinds.GROUP, version=kinds.VERSION, kind="LabMachineTemplate", plural="labmachinetemplates"
-)
-WORKER_TEMPLATE = Resource(
-    group=WORKER_CONFIG.group, version="v1beta2", kind="K0sWorkerConfigTemplate", plural="k0sworkerconfigtemplates"
-)
-DEPLOYMENT = Resource(
-    group="cluster.x-k8s.io", version="v1beta2", kind="MachineDeployment", plural="machinedeployments"
-)
 #: One worker's bootstrap, from the config's first event until its token is revoked.
 BUDGET = 15
 
@@ -62,98 +66,6 @@ async def stage(
 ) -> AsyncIterator[CapiStage]:
     async with staged(capi_server, capi_kubelet, capi_tenants) as fresh:
         yield fresh
-
-
-# --- the user's hands -------------------------------------------------------------------------------------------------
-
-
-def body(stage: CapiStage, resource: Resource, name: str, **parts: Any) -> Object:
-    metadata = {"name": name, "namespace": stage.namespace, **parts.pop("metadata", {})}
-    return {"apiVersion": resource.api_version, "kind": resource.kind, "metadata": metadata, **parts}
-
-
-async def machine(stage: CapiStage, name: str, *, cluster: str = "a", **spec: Any) -> None:
-    """A Machine by itself: its config, its infrastructure, and the Machine that refers to both."""
-    await stage.admin.create(WORKER_CONFIG, body(stage, WORKER_CONFIG, name, spec=spec))
-    await stage.admin.create(LAB_MACHINE, body(stage, LAB_MACHINE, name, spec={}))
-    await stage.admin.create(MACHINE, body(stage, MACHINE, name, spec=machine_spec(name, cluster)))
-
-
-def machine_spec(name: str, cluster: str = "a") -> Object:
-    config = {"apiGroup": WORKER_CONFIG.group, "kind": WORKER_CONFIG.kind, "name": name}
-    return {
-        "clusterName": cluster,
-        "version": VERSION,
-        "bootstrap": {"configRef": config},
-        "infrastructureRef": {"apiGroup": kinds.GROUP, "kind": "LabMachine", "name": name},
-    }
-
-
-async def deployment(stage: CapiStage, name: str, replicas: int, **spec: Any) -> None:
-    """A MachineDeployment with its templates."""
-    await stage.admin.create(WORKER_TEMPLATE, body(stage, WORKER_TEMPLATE, name, spec={"template": {"spec": spec}}))
-    inner: Object = {"template": {"spec": {}}}
-    await stage.admin.create(LAB_MACHINE_TEMPLATE, body(stage, LAB_MACHINE_TEMPLATE, name, spec=inner))
-    template = machine_spec(name)
-    template["bootstrap"]["configRef"]["kind"] += "Template"
-    template["infrastructureRef"]["kind"] += "Template"
-    wanted = {"clusterName": "a", "replicas": replicas, "template": {"spec": template}}
-    await stage.admin.create(DEPLOYMENT, body(stage, DEPLOYMENT, name, spec=wanted))
-
-
-async def joins(stage: CapiStage, name: str, *, cluster: str = "a") -> None:
-    """The machine's kubelet registers, and core sees the Node."""
-    labels = {"k0smotron.io/machine-name": name}
-    node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels}, "spec": {}}
-    stage.tenants.register(stage.namespace, cluster, node)
-
-
-async def seen_by_core(stage: CapiStage, name: str) -> None:
-    status = {"status": {"nodeRef": {"name": name}}}
-    await stage.admin.merge_patch(MACHINE, stage.namespace, name, status, subresource="status")
-
-
-# --- looking ----------------------------------------------------------------------------------------------------------
-
-
-def made(config: Object) -> bool:
-    """Whether the bootstrap data of a config are there."""
-    return conditions(config).get("Ready", {}).get("status") == "True"
-
-
-def provisioned(machine: Object) -> bool:
-    """Whether core knows the provider's id of a Machine."""
-    return bool(machine.get("spec", {}).get("providerID"))
-
-
-def why(config: Object) -> str:
-    ready = conditions(config).get("Ready", {})
-    return f"{ready.get('status')} {ready.get('reason')}: {ready.get('message')}"
-
-
-async def data_of(stage: CapiStage, name: str) -> dict[str, bytes]:
-    found = (await stage.admin.get(SECRET, stage.namespace, name)).body
-    return {key: base64.b64decode(value) for key, value in found["data"].items()}
-
-
-def token_of(data: dict[str, bytes]) -> tokens.JoinToken:
-    return tokens.decode(yaml.safe_load(data["value"])["write_files"][0]["content"])
-
-
-def known_tokens(stage: CapiStage, cluster: str = "a") -> dict[str, str]:
-    """id -> secret half of the bootstrap tokens that a tenant holds."""
-    held = [each["data"] for each in stage.tenants.objects(stage.namespace, cluster, "secrets")]
-    return {_plain(each["token-id"]): _plain(each["token-secret"]) for each in held}
-
-
-def _plain(encoded: str) -> str:
-    return base64.b64decode(encoded).decode()
-
-
-async def a_cluster(stage: CapiStage, name: str = "a") -> None:
-    await stage.create_cluster(name)
-    await stage.serving(name)
-    await stage.told_core(name)
 
 
 # --- the thread -------------------------------------------------------------------------------------------------------
@@ -374,11 +286,11 @@ async def test_its_end_is_moved_and_what_the_tenant_has_lost_is_made_anew(stage:
         await due(stage, "m")
         await stage.rest(operator)
         [new] = stage.tenants.objects(stage.namespace, "a", "secrets")
-        assert _plain(new["data"]["expiration"]) > _plain(old["data"]["expiration"])
+        assert plain(new["data"]["expiration"]) > plain(old["data"]["expiration"])
         assert {**new["data"], "expiration": ""} == {**old["data"], "expiration": ""}
         assert await data_of(stage, "m") == before
         secret = await stage.admin.get(SECRET, stage.namespace, "m")
-        assert secret["metadata"]["annotations"][tokens.EXPIRES] == _plain(new["data"]["expiration"])
+        assert secret["metadata"]["annotations"][tokens.EXPIRES] == plain(new["data"]["expiration"])
 
         stage.tenants.forget(stage.namespace, "a")
         await due(stage, "m")

@@ -174,7 +174,7 @@ def test_each_thing_is_waited_for() -> None:
     world.provisioned()
     world.control_plane = None
     world.work()
-    assert world.why().startswith("False ControlPlaneNotSupported: K0smotronControlPlane of Cluster demo")
+    assert world.why().startswith("False ControlPlaneNotFound: K0smotronControlPlane demo, which Cluster demo")
     world.control_plane, world.reachable = ControlPlane(version="v1.36.3+k0s"), False
     world.work()
     assert world.why().startswith("False WaitingForControlPlane: ")

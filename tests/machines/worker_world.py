@@ -19,6 +19,7 @@ from hosted_cp.machines.plan import plan
 from hosted_cp.machines.view import ControlPlane, Way, WorkerView
 from hosted_cp.pki.recipes import CARecipe
 from hosted_cp.planning.actions import Event, Finding, Plan, Ref
+from hosted_cp.planning.observed import Observed
 from hosted_cp.planning.recipes import Inputs
 from tests.hosting.pretend_server import Json, encoded, secret_data
 from tests.hosting.world import CATALOGUE, NAMESPACE, ROUNDS, START, Material, World
@@ -35,6 +36,8 @@ CONFIG = Ref(api_version=CONFIG_API, kind="K0sWorkerConfig", namespace=NAMESPACE
 MACHINE = Ref(api_version=CORE_API, kind="Machine", namespace=NAMESPACE, name=NAME)
 POOL = Ref(api_version=CORE_API, kind="MachinePool", namespace=NAMESPACE, name=NAME)
 CLUSTER = Ref(api_version=CORE_API, kind="Cluster", namespace=NAMESPACE, name="demo")
+AUTHORITY = Ref(api_version="v1", kind="Secret", namespace=NAMESPACE, name="demo-ca")
+KUBECONFIG = Ref(api_version="v1", kind="Secret", namespace=NAMESPACE, name="demo-kubeconfig")
 SECRET = Ref(api_version="v1", kind="Secret", namespace=NAMESPACE, name=NAME)
 
 
@@ -45,6 +48,8 @@ class WorkerWorld:
     base: World = field(default_factory=World)
     control_plane: ControlPlane | None = RUNS
     reachable: bool = True
+    #: Whether the tenant is known by the kubeconfig in `demo-kubeconfig`.
+    foreign: bool = False
     failure: str = ""
     finding: Finding | None = None
     said: list[Event] = field(default_factory=list)
@@ -112,6 +117,15 @@ class WorkerWorld:
         message = {"name": NAME, "uid": node["metadata"]["uid"], "providerID": node["spec"].get("providerID", "")}
         self.finding = Finding(probe=probe, ok=True, message=orjson.dumps(message).decode(), at=self.base.now)
 
+    def run_by_others(self, kubeconfig: bytes | None) -> WorkerWorld:
+        """The control plane is none of ours; its provider leaves this kubeconfig."""
+        self.foreign, self.control_plane = True, ControlPlane(foreign=True)
+        if kubeconfig is not None:
+            metadata = {"name": KUBECONFIG.name, "namespace": NAMESPACE}
+            data = encoded({"value": kubeconfig})
+            self.base.server.create({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": data})
+        return self
+
     def config_map(self, name: str, **data: str) -> None:
         metadata = {"name": name, "namespace": NAMESPACE}
         self.base.server.create({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data})
@@ -128,14 +142,13 @@ class WorkerWorld:
     def view(self) -> WorkerView:
         owner = self.seen(CONFIG)
         parsed = parse_worker_config(owner.body)
-        authority = Ref(api_version="v1", kind="Secret", namespace=NAMESPACE, name="demo-ca")
+        authority = self.seen(KUBECONFIG if self.foreign else AUTHORITY)
         named = sources_of(parsed.spec) if parsed.spec is not None else frozenset()
         sources = {
             each: self.seen(Ref(api_version="v1", kind=each[0], namespace=NAMESPACE, name=each[1])) for each in named
         }
         owners = {each["uid"] for each in owner.owner_references}
         machine = next((m for m in (self.seen(MACHINE), self.seen(POOL)) if m is not None and m.uid in owners), None)
-        way = Way(uid="cp", server="https://10.0.0.1:6443", server_name="kmc-demo", authority="demo-ca")
         return WorkerView(
             now=self.base.now,
             owner=owner,
@@ -144,14 +157,23 @@ class WorkerWorld:
             machine=machine,
             cluster=self.seen(CLUSTER) if machine is not None else None,
             control_plane=self.control_plane,
-            way=way if self.reachable else None,
-            authority=self.seen(authority),
+            way=self._way(authority) if self.reachable else None,
+            authority=authority,
             secret=self.seen(SECRET),
             sources={each: found for each, found in sources.items() if found is not None},
             catalogue=CATALOGUE,
             findings=() if self.finding is None else (self.finding,),
             failure=self.failure,
         )
+
+    def _way(self, authority: Observed | None) -> Way | None:
+        if not self.foreign:
+            return Way(uid="cp", server="https://10.0.0.1:6443", server_name="kmc-demo", authority="demo-ca")
+        facts = authority.secret if authority is not None else None
+        found = facts.kubeconfigs.get("value") if facts is not None else None
+        if found is None or found.unusable:
+            return None
+        return Way(uid="cp", server=found.server, authority=KUBECONFIG.name, kubeconfig=True)
 
     def plan(self) -> Plan:
         return plan(self.view())
