@@ -32,6 +32,7 @@ DOMAIN = "hosted-cp.local"
 PAUSE = f"{DOMAIN}/pause:1"
 TOOLBOX = f"{DOMAIN}/toolbox:1"
 POSTGRES = f"{DOMAIN}/postgres:15"
+MARIADB = f"{DOMAIN}/mariadb:10.11"
 
 #: The k0s versions that the stand-in plays, newest first: one release of each minor whose components are built here.
 STAND_INS: Mapping[str, str] = {"v1.36.3+k0s.2": "1.36", "v1.35.4+k0s.0": "1.35"}
@@ -96,6 +97,7 @@ def builders(*, k0s_binary: Path | None = None) -> dict[str, Callable[[], Path]]
         konnectivity_agent_name(): konnectivity_agent,
         operator_name(): operator,
         POSTGRES: postgres,
+        MARIADB: mariadb,
     }
     if k0s_binary is not None:
         available[k0s_name(k0s_binary)] = partial(k0s, k0s_binary)
@@ -224,9 +226,18 @@ def toolbox() -> Path:
 
 def postgres() -> Path:
     """A database server for tenants whose store is kine on PostgreSQL."""
-    entrypoint = _CONTAINERS / "postgres" / "entrypoint.sh"
+    return _database(POSTGRES, "postgres")
+
+
+def mariadb() -> Path:
+    """A database server for tenants whose store is kine on what speaks MySQL."""
+    return _database(MARIADB, "mariadb")
+
+
+def _database(image: str, folder: str) -> Path:
+    entrypoint = _CONTAINERS / folder / "entrypoint.sh"
     return build(Recipe(
-        image=POSTGRES, containerfile=_CONTAINERS / "postgres" / "Containerfile", context={entrypoint.name: entrypoint},
+        image=image, containerfile=_CONTAINERS / folder / "Containerfile", context={entrypoint.name: entrypoint},
         usually="30 s",
     ))  # fmt: skip
 

@@ -30,7 +30,7 @@ def stage(lab: Lab) -> Iterator[Stage]:
     """The operator runs, as a Deployment under its own ClusterRole; at the end all tenants' namespaces go cleanly."""
     k0s, older = both_minors()
     say(f"control planes run {k0s.says}; before an upgrade {older.says}")
-    lab.load_images(operator.image_archives(k0s, older, extra=(images.TOOLBOX, images.POSTGRES)))
+    lab.load_images(operator.image_archives(k0s, older, extra=(images.TOOLBOX, images.POSTGRES, images.MARIADB)))
     operator.deploy(lab, k0s)
     edge = images.archives(only=(images.TOOLBOX, images.konnectivity_agent_name(), images.PAUSE))
     yield Stage(lab=lab, k0s=k0s, older=older, at_the_edge=edge)

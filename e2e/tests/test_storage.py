@@ -1,4 +1,4 @@
-"""The stores besides the tenant's own etcd: SQLite on a volume, and PostgreSQL; what is in them outlives the pods.
+"""The stores besides the tenant's own etcd: SQLite on a volume, PostgreSQL, MariaDB; what is in them outlives the pods.
 
 PostgreSQL comes the hard way: every obstacle that a user can put in its way is named, and gone when he removes it.
 """
@@ -6,6 +6,7 @@ PostgreSQL comes the hard way: every obstacle that a user can put in its way is 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -58,24 +59,21 @@ def test_a_tenant_on_sqlite_keeps_its_data_on_its_volume(room: Room) -> None:
     _assert_remembered(tenant)
 
 
-def _postgres() -> list[dict[str, Any]]:
-    labels = {"app": "postgres"}
+def _server(name: str, image: str, port: int, data: str, environment: Mapping[str, str]) -> list[dict[str, Any]]:
+    """A database server: its pod, and the Secret with its variables."""
     return [
-        {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "postgres"},
-         "stringData": {"password": _PASSWORD}},
+        {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": dict(environment)},
         {
-            "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "postgres", "labels": labels},
+            "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": {"app": name}},
             "spec": {
                 "automountServiceAccountToken": False,
                 "securityContext": {"fsGroup": 999, "runAsNonRoot": True},
                 "terminationGracePeriodSeconds": 10,
                 "containers": [{
-                    "name": "postgres", "image": images.POSTGRES, "imagePullPolicy": "IfNotPresent",
-                    "env": [{"name": "POSTGRES_DB", "value": "kine"},
-                            {"name": "POSTGRES_PASSWORD",
-                             "valueFrom": {"secretKeyRef": {"name": "postgres", "key": "password"}}}],
-                    "readinessProbe": {"tcpSocket": {"port": 5432}, "periodSeconds": 1},
-                    "volumeMounts": [{"name": "data", "mountPath": "/var/lib/postgresql/data"}],
+                    "name": name, "image": image, "imagePullPolicy": "IfNotPresent",
+                    "envFrom": [{"secretRef": {"name": name}}],
+                    "readinessProbe": {"tcpSocket": {"port": port}, "periodSeconds": 1},
+                    "volumeMounts": [{"name": "data", "mountPath": data}],
                 }],
                 "volumes": [{"name": "data", "emptyDir": {}}],
             },
@@ -83,16 +81,30 @@ def _postgres() -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def _service() -> dict[str, Any]:
+def _postgres() -> list[dict[str, Any]]:
+    environment = {"POSTGRES_DB": "kine", "POSTGRES_PASSWORD": _PASSWORD}
+    return _server("postgres", images.POSTGRES, 5432, "/var/lib/postgresql/data", environment)
+
+
+def _mariadb() -> list[dict[str, Any]]:
+    environment = {"MARIADB_USER": "tenant", "MARIADB_PASSWORD": _PASSWORD, "MARIADB_DATABASE": "kine"}
+    return _server("mariadb", images.MARIADB, 3306, "/var/lib/mysql/data", environment)
+
+
+def _service(name: str, port: int) -> dict[str, Any]:
     return {
-        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "postgres"},
-        "spec": {"selector": {"app": "postgres"}, "ports": [{"port": 5432}]},
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": name},
+        "spec": {"selector": {"app": name}, "ports": [{"port": port}]},
     }  # fmt: skip
 
 
-def _dsn(room: Room, password: str = _PASSWORD) -> dict[str, Any]:
-    url = f"postgres://postgres:{quote(password, safe='')}@postgres.{room.namespace}.svc:5432/kine?sslmode=disable"
+def _dsn(url: str) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "database"}, "stringData": {_DSN_KEY: url}}
+
+
+def _postgres_dsn(room: Room, password: str = _PASSWORD) -> dict[str, Any]:
+    server = f"postgres.{room.namespace}.svc:5432"
+    return _dsn(f"postgres://postgres:{quote(password, safe='')}@{server}/kine?sslmode=disable")
 
 
 def test_a_tenant_on_postgresql_past_all_obstacles(room: Room) -> None:
@@ -101,7 +113,7 @@ def test_a_tenant_on_postgresql_past_all_obstacles(room: Room) -> None:
     assert "database" in said
     assert _DSN_KEY in said
 
-    room.apply(_service(), _dsn(room, "not-the-password"))
+    room.apply(_service("postgres", 5432), _postgres_dsn(room, "not-the-password"))
     said = room.cause("sql", "DatabaseUnreachable", seconds=60)
     assert f"postgres.{room.namespace}.svc" in said
 
@@ -113,7 +125,7 @@ def test_a_tenant_on_postgresql_past_all_obstacles(room: Room) -> None:
         what="the refused password is not named",
     )
 
-    room.apply(_dsn(room))
+    room.apply(_postgres_dsn(room))
     tenant = room.available("sql")
     _remember(tenant)
     _replace_pod(room, "sql")
@@ -125,6 +137,21 @@ def test_a_tenant_on_postgresql_past_all_obstacles(room: Room) -> None:
     shown = _command_lines()
     assert any(f"--endpoint=postgres://postgres@postgres.{room.namespace}.svc" in line for line in shown)
     assert [line for line in shown if _CANARY in line] == [], "the password stands on a command line"
+
+
+def test_a_tenant_on_mariadb_with_two_controllers(room: Room) -> None:
+    # Go's MySQL driver takes a password as it is: everything up to the last `@` before the address is part of it.
+    url = f"mysql://tenant:{_PASSWORD}@tcp(mariadb.{room.namespace}.svc:3306)/kine"
+    room.apply(*_mariadb(), _service("mariadb", 3306), _dsn(url))
+    room.create("sql", replicas=2, storage={"type": "kine", "kine": {"dataSourceSecretName": "database"}})
+    tenant = room.available("sql")
+    _remember(tenant)
+    room.kubectl("delete", "pods", "-l", "cluster=sql,component=cluster", "--timeout=90s", seconds=100)
+    room.rolled_out("sql", replicas=2)
+    _assert_remembered(tenant)
+    everything = room.kubectl("get", "kmc,events,configmaps,statefulsets,pods", "-o", "yaml")
+    assert _CANARY not in everything, "the password stands where anybody may read it"
+    assert _CANARY not in operator.logs(room.lab)
 
 
 def _command_lines() -> list[str]:

@@ -23,7 +23,8 @@ STAND_IN = images.stand_in_name("v1.36.3+k0s.2")
 OPERATOR = "operator"
 USERS = {
     STAND_IN: "0", images.PAUSE: "65535:65535", images.TOOLBOX: "65534:65534", images.etcd_name(): "1001:1001",
-    images.konnectivity_agent_name(): "65532:65532", images.POSTGRES: "999:999", OPERATOR: "65532:65532",
+    images.konnectivity_agent_name(): "65532:65532", images.POSTGRES: "999:999", images.MARIADB: "999:999",
+    OPERATOR: "65532:65532",
 }  # fmt: skip
 Opened = Callable[[str], Image]
 
@@ -209,6 +210,33 @@ def test_postgres_makes_its_database_once_and_wants_the_password(opened: Opened,
         read_until(process, "ready to accept connections")
         assert stop(process, by=signal.SIGINT) < 5
         assert process.returncode == 0
+
+
+def test_mariadb_makes_its_database_once_and_wants_all_it_needs(opened: Opened, tmp_path: Path) -> None:
+    image = opened(images.MARIADB)
+    data = tmp_path / "data"
+    data.mkdir()
+    subprocess.run(["chown", "999:999", data], check=True)
+    volumes = {data: "/var/lib/mysql/data"}
+
+    with running(image, image.command, volumes=volumes) as process:
+        read_until(process, "set MARIADB_USER")
+        assert process.wait(timeout=10) == 1
+
+    password = r"""canary's \ "`%s"""
+    client = "mariadb --no-defaults -h 127.0.0.1 -u tenant -N"
+    script = f"""/entrypoint.sh mariadbd & export MYSQL_PWD=$GIVEN
+        until {client} kine -e 'select 1' >/dev/null 2>&1; do sleep 0.1; done
+        MYSQL_PWD=wrong {client} kine -e 'select 1' && echo let in
+        {client} kine -e 'create table if not exists t(x int); insert into t values (1)'
+        echo rows: $({client} kine -e 'select count(*) from t'); kill $!; wait"""
+    made = {"MARIADB_USER": "tenant", "MARIADB_PASSWORD": password, "MARIADB_DATABASE": "kine"}
+    first = output(image, ["/bin/sh", "-c", script], environment={**made, "GIVEN": password}, volumes=volumes)
+    assert "rows: 1\n" in first
+    assert "let in" not in first
+    assert "canary" not in first
+    second = output(image, ["/bin/sh", "-c", script], environment={"GIVEN": password}, volumes=volumes)
+    assert "rows: 2\n" in second
 
 
 def test_the_operator_image_holds_the_package_its_catalogue_and_no_pip(opened: Opened) -> None:

@@ -88,7 +88,7 @@ mount -t proc proc "$ROOT/proc"
 mount -t tmpfs -o mode=1777 tmpfs "$ROOT/tmp"
 for pair in $VOLUMES; do mount --bind "${pair%%=*}" "$ROOT${pair#*=}"; done
 mount -o remount,bind,ro "$ROOT"
-exec env -i $ENVIRONMENT "$(command -v chroot)" --userspec="$IDENTITY" "$ROOT" "$@"
+exec env -i "$@"
 """
 
 
@@ -99,14 +99,19 @@ def running(
 ) -> Iterator[subprocess.Popen[str]]:  # fmt: skip
     """Run `words` as PID 1 of a container of the image, as the image's user; killed at the end if it still runs."""
     variables = {**image.environment, **(environment or {})}
+    identity = image.user if ":" in image.user else f"{image.user}:{image.user}"
+    chroot = shutil.which("chroot", path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
+    assert chroot is not None
     namespaces = ("--mount", "--propagation", "private", "--pid", "--net", "--fork", "--kill-child")
     process = subprocess.Popen(
-        ["unshare", *namespaces, "sh", "-c", _CONTAINER, "container", *words],
+        [
+            "unshare", *namespaces, "sh", "-c", _CONTAINER, "container",
+            *(f"{name}={value}" for name, value in variables.items()),
+            chroot, f"--userspec={identity}", str(image.root), *words,
+        ],
         env={
             **os.environ, "ROOT": str(image.root),
-            "IDENTITY": image.user if ":" in image.user else f"{image.user}:{image.user}",
             "VOLUMES": " ".join(f"{source}={target}" for source, target in (volumes or {}).items()),
-            "ENVIRONMENT": " ".join(f"{name}={value}" for name, value in variables.items()),
         },
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
