@@ -13,7 +13,7 @@ from typing import Literal
 from hosted_cp.api.problems import Problem
 from hosted_cp.api.worker_config import ContentSource, K0sWorkerConfigSpec, Provisioner
 from hosted_cp.k0s import capi_versions
-from hosted_cp.k0s.versions import Version, VersionError
+from hosted_cp.k0s.versions import KNOWN_MINORS, Version, VersionError
 from hosted_cp.machines.view import ControlPlane, WorkerView
 from hosted_cp.machines.worker import File, Format, Ignition, Platform, SecretValue, Worker
 from hosted_cp.planning.observed import Observed
@@ -170,14 +170,22 @@ def version_of(view: WorkerView, spec: K0sWorkerConfigSpec) -> Version | Unclear
         )
         return Unclear(reason="VersionUnknown", problems=(unknown,), starting=not foreign)
     unsupported = capi_versions.support_problem(text, field=field)
-    if unsupported is not None:
+    if unsupported is not None and not _is_old(text):
         return Unclear(reason="VersionNotSupported", problems=(unsupported,))
     release = _release(runs)
     found = capi_versions.release(
         capi_versions.parse(text), catalogue=view.catalogue, decided=str(release) if release is not None else ""
     )
-    skew = _skew(found, release, field) if release is not None else None
-    return found if skew is None else Unclear(reason="VersionSkew", problems=(skew,))
+    newer = _newer(found, release, field) if release is not None else None
+    return found if newer is None else Unclear(reason="VersionSkew", problems=(newer,))
+
+
+def _is_old(text: str) -> bool:
+    """Whether it is a version from before those that can be hosted. Workers of it can be made all the same."""
+    try:
+        return capi_versions.parse(text).named.release < KNOWN_MINORS[0]
+    except VersionError:
+        return False
 
 
 def _release(runs: ControlPlane | None) -> Version | None:
@@ -190,18 +198,27 @@ def _release(runs: ControlPlane | None) -> Version | None:
     return None
 
 
-def _skew(worker: Version, control_plane: Version, field: str) -> Problem | None:
-    """Kubernetes' rule: a kubelet is never newer than its API server, and at most three minors older."""
-    if worker.release > control_plane.release:
-        return Problem(
-            field=field,
-            fault=f"{worker} is newer than the control plane, which runs {control_plane}",
-            remedy="upgrade the control plane first, or take a worker of its version",
-        )
-    if worker.major != control_plane.major or worker.minor < control_plane.minor - _OLDEST_KUBELET:
-        return Problem(
-            field=field,
-            fault=f"{worker} is too old for the control plane, which runs {control_plane}",
-            remedy=f"use v{control_plane.major}.{control_plane.minor - _OLDEST_KUBELET} or newer",
-        )
-    return None
+def _newer(worker: Version, control_plane: Version, field: str) -> Problem | None:
+    """Kubernetes' rule: a kubelet is never newer than its API server."""
+    if worker.release <= control_plane.release:
+        return None
+    return Problem(
+        field=field,
+        fault=f"{worker} is newer than the control plane, which runs {control_plane}",
+        remedy="upgrade the control plane first, or take a worker of its version",
+    )
+
+
+def age_warning(worker: Worker, runs: ControlPlane | None) -> str:
+    """What is to be said of a worker that is more than three minors older than its control plane; "" of others.
+
+    By Kubernetes' rules nobody answers for such a pair. Many work all the same, and k0smotron's users have them: it is
+    theirs to decide, unlike a worker that is too new, which the control plane's upgrade makes possible.
+    """
+    release, version = _release(runs), worker.version
+    if release is None or (version.major == release.major and version.minor >= release.minor - _OLDEST_KUBELET):
+        return ""
+    return (
+        f"{version} is too old for the control plane, which runs {release}: use"
+        f" v{release.major}.{release.minor - _OLDEST_KUBELET} or newer"
+    )

@@ -25,6 +25,7 @@ from hosted_cp.api.worker_config import K0sWorkerConfigSpec
 from hosted_cp.api.worker_config_checks import CLUSTER_LABEL
 from hosted_cp.k0s import tokens
 from hosted_cp.machines import nodes, readiness, status
+from hosted_cp.machines.mapping import age_warning
 from hosted_cp.machines.recipes import SECRET_TYPE, VALUE_KEY, WorkerDataRecipe
 from hosted_cp.machines.render import size_warnings, warnings_of
 from hosted_cp.machines.view import WorkerView, cluster_name, owning_machine
@@ -406,6 +407,8 @@ def _notes(view: WorkerView, secret: Observed) -> Iterator[str]:
         worker = readiness.worker(view)
         if isinstance(worker, Worker):
             yield from warnings_of(worker)
+            if old := age_warning(worker, view.control_plane):
+                yield old
     yield from nodes.notes(view)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from hosted_cp.k0s.versions import Version
-from hosted_cp.machines.mapping import Unclear, sources_of, worker_of
+from hosted_cp.machines.mapping import Unclear, age_warning, sources_of, worker_of
 from hosted_cp.machines.view import ControlPlane
 from hosted_cp.machines.worker import File, Format, Ignition, Platform, SecretValue, Worker
 from tests.machines.worker_world import NAME, WorkerWorld, made, waiting
@@ -97,13 +97,14 @@ def test_where_content_comes_from() -> None:
     assert [each.field for each in unclear.problems] == ["spec.provisioner.customUserDataRef.secretRef.name"]
 
 
-def test_a_worker_may_be_three_minors_older_and_no_more() -> None:
+def test_a_worker_that_is_more_than_three_minors_older_is_made_and_said_to_be_old() -> None:
     world = waiting().owned(version="v1.33.4+k0s").cluster()
-    assert isinstance(mapped(world), Worker)
-    world.control_plane = ControlPlane(version="v1.37.0+k0s", release="v1.37.0+k0s.0")
-    unclear = mapped(world)
-    assert isinstance(unclear, Unclear)
-    assert (unclear.reason, unclear.problems[0].remedy) == ("VersionSkew", "use v1.34 or newer")
+    for runs, said in (("v1.36.3+k0s.2", ""), ("v1.37.0+k0s.0", "use v1.34 or newer")):
+        world.control_plane = ControlPlane(version=runs, release=runs)
+        worker = mapped(world)
+        assert isinstance(worker, Worker)
+        assert said in age_warning(worker, world.control_plane)
+        assert bool(said) is bool(age_warning(worker, world.control_plane))
 
 
 def test_an_ignition_machine_gets_ignition() -> None:

@@ -125,13 +125,22 @@ def test_the_machines_version_counts_and_the_configs_own_overrides_it() -> None:
         ("v1.37.0+k0s", "VersionNotSupported"),
         ("v1.36.3", ""),
         ("latest", "VersionNotSupported"),
-        ("v1.31.1+k0s", "Version"),
+        ("v1.27", "VersionNotSupported"),
     ],
 )
 def test_versions_that_cannot_be(version: str, reason: str) -> None:
     world = waiting().owned(version=version).cluster()
     world.work()
     assert world.why().startswith(f"False {reason}" if reason else "True")
+
+
+def test_a_worker_that_is_too_old_is_made_and_said_to_be() -> None:
+    world = waiting(version="v1.27.2+k0s.0").owned().cluster()
+    assert world.work() == ""
+    assert world.why() == (
+        "True Ready: v1.27.2+k0s.0 is too old for the control plane, which runs v1.36.3+k0s.2: use v1.33 or newer"
+    )
+    assert "v1.27.2+k0s.0" in "\n".join(yaml.safe_load(world.value)["runcmd"])
 
 
 def test_a_worker_newer_than_its_control_plane_waits_for_it() -> None:
