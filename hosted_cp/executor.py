@@ -54,12 +54,12 @@ from hosted_cp.planning.actions import (
 from hosted_cp.planning.observed import Observed
 from hosted_cp.planning.recipes import (
     Amending,
-    Annotating,
     Inputs,
     MaterialError,
     Recipe,
     Reusable,
     config_map_name,
+    is_annotating,
 )
 
 log = logging.getLogger(__name__)
@@ -382,7 +382,7 @@ class Executor:
         if known is None or known.uid != action.uid or known.resource_version != action.resource_version:
             raise _Stale(f"{ref} has changed")  # the caches know more than the plan did: no need to ask
         inputs = await self._inputs(run, action.recipe, action)
-        if action.keep and isinstance(action.recipe, Annotating):
+        if action.keep and is_annotating(action.recipe):
             said = action.recipe.annotations(inputs)
             if known.annotations.get(action.keep) == said.get(action.keep):
                 annotations = {key: value for key, value in said.items() if known.annotations.get(key) != value}
@@ -621,7 +621,7 @@ def _with_foreign_metadata(body: dict[str, Any], live: Observed) -> dict[str, An
 
 def _annotated(body: dict[str, Any], recipe: Recipe, inputs: Inputs) -> dict[str, Any]:
     """The body with what its recipe says publicly of its material."""
-    if not isinstance(recipe, Annotating):
+    if not is_annotating(recipe):
         return body
     metadata = body["metadata"]
     annotations = {**(metadata.get("annotations") or {}), **recipe.annotations(inputs)}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from datetime import datetime
+from functools import partial
 
 from hosted_cp.api.cluster import ParsedCluster, parse_cluster
 from hosted_cp.controllers.tenants import Tenants, access_of, may_name_secrets, secrets_of
@@ -95,7 +96,7 @@ class Clusters:
         view = self.view(key, failure=failure)
         if view is None:
             return None
-        access = access_of(view, view.spec) if view.spec is not None else None
+        access = partial(access_of, view, view.spec) if view.spec is not None else None
         return Look(view=view, about=view.owner, tenant=access)
 
     def view(self, key: Key, *, failure: str = "") -> TenantView | None:

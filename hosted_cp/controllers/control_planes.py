@@ -20,6 +20,7 @@ from hosted_cp.kube.cache import Caches, Watched
 from hosted_cp.kube.loop import Key, Look
 from hosted_cp.kube.resources import CLUSTER, CONTROL_PLANE, CORE_CLUSTER
 from hosted_cp.kube.store import Change
+from hosted_cp.kube.tenant import TenantAccess
 from hosted_cp.planning.actions import Finding, Plan
 from hosted_cp.planning.memo import Latest
 from hosted_cp.planning.observed import Observed
@@ -72,7 +73,7 @@ class ControlPlanes:
             # One of the name that a control plane's tenant has: it matters that it is there, and not what it says.
             came_or_went = change.old is None or change.new is None
             return self._named(*change.name) if came_or_went else ()
-        return self._tenants.keys(change)
+        return self._tenants.keys(change) if len(self._own) else ()
 
     def tenants(self, change: Change) -> Iterable[tuple[str, str]]:
         """The same, by namespace and name of their tenants."""
@@ -93,8 +94,11 @@ class ControlPlanes:
         view = self._view(key, failure=failure)
         if view is None:
             return None
-        hosted = control_plane.as_tenant(view) if view.tenant.name else None
-        access = access_of(hosted, hosted.spec) if hosted is not None and hosted.spec is not None else None
+
+        def access() -> TenantAccess | None:
+            hosted = control_plane.as_tenant(view) if view.tenant.name else None
+            return access_of(hosted, hosted.spec) if hosted is not None and hosted.spec is not None else None
+
         return Look(view=view, about=view.tenant.owner, tenant=access)
 
     def tenant(self, namespace: str, name: str) -> TenantView | None:

@@ -77,6 +77,8 @@ class JoinTokens:
                 for owner in some.owner_references
                 if owner.get("controller") and owner.get("kind") == JOIN_TOKEN_REQUEST.kind
             ]
+            if not len(self._caches.store(JOIN_TOKEN_REQUEST)):
+                return own
             # Where a tenant is, and its CA, stand in Secrets: its own, or those that its spec names.
             concerned = [*self._clusters.keys(change), *self._control_planes.tenants(change)]
             return [*own, *self._of_clusters(concerned)]

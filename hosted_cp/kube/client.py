@@ -12,9 +12,10 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import urlencode
 
 import aiohttp
 import msgspec
@@ -33,6 +34,9 @@ INACTIVITY = 70.0
 
 #: Objects in one page of a list.
 PAGE = 500
+
+#: The caller's deadline is the limit.
+_NO_TIMEOUT = aiohttp.ClientTimeout(total=None)
 
 _PARTIAL = "application/json;as=PartialObjectMetadata{};g=meta.k8s.io;v=v1"
 
@@ -131,7 +135,7 @@ class ApiClient:
             aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(ssl=tls, limit=limit, keepalive_timeout=60),
                 headers=headers,
-                timeout=aiohttp.ClientTimeout(total=None),
+                timeout=_NO_TIMEOUT,
                 trust_env=False,
                 auto_decompress=False,
                 cookie_jar=aiohttp.DummyCookieJar(),
@@ -185,8 +189,9 @@ class ApiClient:
         `labels` and `fields` are selectors as the API writes them. The deadline is for each page.
         """
         headers = {"Accept": _PARTIAL.format("List")} if metadata_only else {}
-        query = _query(limit=str(PAGE), labelSelector=labels, fieldSelector=fields)
+        more = ""
         while True:
+            query = _query(limit=str(PAGE), labelSelector=labels, fieldSelector=fields, **{"continue": more})
             content = await self._request(
                 "list", "GET", resource.path(namespace),
                 kind=resource.kind, query=query, headers=headers, deadline=deadline,
@@ -200,7 +205,7 @@ class ApiClient:
             yield Page(items=items, resource_version=metadata.resourceVersion)
             if not metadata.continue_:
                 return
-            query = {**query, "continue": metadata.continue_}
+            more = metadata.continue_
 
     async def list(
         self, resource: Resource, namespace: str | None = None, *, labels: str = "", fields: str = ""
@@ -381,7 +386,7 @@ class ApiClient:
         *,
         kind: str,
         deadline: float,
-        query: Mapping[str, str] | None = None,
+        query: str = "",
         content: bytes | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> bytes:
@@ -406,7 +411,7 @@ class ApiClient:
         path: str,
         *,
         kind: str,
-        query: Mapping[str, str] | None = None,
+        query: str = "",
         content: bytes | None = None,
         headers: Mapping[str, str] | None = None,
         timeout: aiohttp.ClientTimeout | None = None,  # noqa: ASYNC109
@@ -422,11 +427,10 @@ class ApiClient:
                         sent["Authorization"] = authorization
                 async with session.request(
                     method,
-                    self.credentials.server + path,
-                    params=query,
+                    f"{self.credentials.server}{path}{query}",
                     data=content,
                     headers=sent,
-                    timeout=timeout or aiohttp.ClientTimeout(total=None),
+                    timeout=timeout or _NO_TIMEOUT,
                     server_hostname=self.credentials.server_name,
                     allow_redirects=False,
                 ) as answer:
@@ -448,8 +452,11 @@ class ApiClient:
                 self._observe(Sample(verb=verb, kind=kind, code=code, seconds=time.perf_counter() - begun))
 
 
-def _query(**words: str) -> dict[str, str]:
-    return {name: value for name, value in words.items() if value}
+@lru_cache(maxsize=64)
+def _query(**words: str) -> str:
+    """Those words that say something, as the end of a URL: a text, because URLs seen lately are known to aiohttp."""
+    given = urlencode({name: value for name, value in words.items() if value})
+    return f"?{given}" if given else ""
 
 
 async def _lines(stream: aiohttp.StreamReader) -> AsyncIterator[bytes]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
@@ -25,7 +25,7 @@ from hosted_cp.kube.queue import Closed, WorkQueue
 from hosted_cp.kube.resources import Resource
 from hosted_cp.kube.store import Change
 from hosted_cp.kube.tenant import TenantAccess
-from hosted_cp.planning.actions import Plan
+from hosted_cp.planning.actions import Plan, Target
 from hosted_cp.planning.observed import Observed
 
 log = logging.getLogger(__name__)
@@ -55,8 +55,15 @@ class Look(Generic[V_co]):
     view: V_co
     #: The user's object itself: whose status is written and whom Events are about.
     about: Observed
-    #: How to reach the tenant's API server, if the plan may want to and it is known.
-    tenant: TenantAccess | None = None
+    #: How to reach the tenant's API server, if the plan may want to and it is known; or what finds that out, which is
+    #: asked only where something is to be done there.
+    tenant: TenantAccess | Callable[[], TenantAccess | None] | None = None
+
+    def access(self, plan: Plan) -> TenantAccess | None:
+        """The same, if the plan wants to."""
+        if not any(each.target is Target.TENANT for each in plan.actions):
+            return None
+        return self.tenant() if callable(self.tenant) else self.tenant
 
 
 class Controller(Protocol[V]):
@@ -179,10 +186,10 @@ class Loop(Generic[V]):
             doing, saying = replace(plan, status=None, events=()), replace(plan, actions=())
             result = Result(verdict=Verdict.DONE)
             if plan.actions:
-                result = await self._runner.execute(doing, about=look.about, tenant=look.tenant, by=by)
+                result = await self._runner.execute(doing, about=look.about, tenant=look.access(doing), by=by)
             settled = result.verdict is Verdict.DONE and not result.writes
             if settled:
-                result = await self._runner.execute(saying, about=look.about, tenant=look.tenant, by=by)
+                result = await self._runner.execute(saying, about=look.about, by=by)
             match result.verdict:
                 case Verdict.DONE:
                     healed = self._failures.pop(key, "")
@@ -226,7 +233,7 @@ class Loop(Generic[V]):
             return None
         plan = self.controller.plan(look.view)
         result = await self._runner.execute(
-            replace(plan, actions=(), probes=()), about=look.about, tenant=look.tenant, by=(self.controller.name, key)
+            replace(plan, actions=(), probes=()), about=look.about, by=(self.controller.name, key)
         )
         return result.retry_after
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from datetime import datetime
+from functools import cache
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily
@@ -45,12 +46,16 @@ class Metrics:
             "hosted_cp_loop_lag_seconds", "By how much the event loop was late, last time.", registry=self.registry
         )
         self._leader = Gauge("hosted_cp_leader", "1 while this process leads.", registry=self.registry)
+        # To find the child of a set of labels takes a lock and a check of each; they are few, and asked for always.
+        self._request_count = cache(lambda verb, kind, code: self._requests.labels(verb, kind, str(code)))
+        self._request_time = cache(self._request_seconds.labels)
+        self._reconcile_time = cache(self._reconcile.labels)
 
     def request(self, sample: Sample) -> None:
         """One finished request."""
-        self._requests.labels(sample.verb, sample.kind, str(sample.code)).inc()
+        self._request_count(sample.verb, sample.kind, sample.code).inc()
         if sample.verb != "watch":
-            self._request_seconds.labels(sample.verb).observe(sample.seconds)
+            self._request_time(sample.verb).observe(sample.seconds)
 
     def waited(self, controller: str) -> Callable[[float], None]:
         """For a queue: how long each key waited."""
@@ -58,7 +63,7 @@ class Metrics:
 
     def reconciled(self, controller: str, outcome: str, seconds: float) -> None:
         """Work on one key is done."""
-        self._reconcile.labels(controller, outcome).observe(seconds)
+        self._reconcile_time(controller, outcome).observe(seconds)
 
     def lag(self, seconds: float) -> None:
         """How late the event loop was."""

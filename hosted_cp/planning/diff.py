@@ -81,7 +81,11 @@ def desired_hash(body: Object, recipe: Recipe | None = None) -> str:
     """
     if recipe is not None:
         return _desired_hash(body, recipe)
-    return _HASHES.get(_spelled(body), answer=lambda: _desired_hash(body, None))
+    return _hash_of(body, _spelled(body))
+
+
+def _hash_of(body: Object, spelled: bytes) -> str:
+    return _HASHES.get(spelled, answer=lambda: _desired_hash(body, None))
 
 
 def _desired_hash(body: Object, recipe: Recipe | None) -> str:
@@ -91,12 +95,7 @@ def _desired_hash(body: Object, recipe: Recipe | None) -> str:
         wanted["metadata"] = {"name": metadata["name"], "namespace": metadata.get("namespace")}
         wanted["recipe"] = recipe.printed()
     else:
-        annotations = {
-            key: value
-            for key, value in (metadata.get("annotations") or {}).items()
-            if key not in (HASH_ANNOTATION, OWN_METADATA_ANNOTATION)
-        }
-        wanted["metadata"] = {**metadata, "annotations": annotations}
+        wanted["metadata"] = _without_marks(metadata)
     frozen = _FROZEN.get((body["apiVersion"], body["kind"]), ())
     wanted["spec"] = {key: value for key, value in (body.get("spec") or {}).items() if key not in frozen}
     if (kept := _KEPT_BY_SERVER.get((body["apiVersion"], body["kind"]))) is not None and wanted["spec"].get(kept[0]):
@@ -122,8 +121,9 @@ def recipe_differs(wanted: Object, recipe: Recipe, seen: Observed) -> bool:
 
 
 def _spelled(body: Object) -> bytes:
-    """The body as it is spelled: equal only for what is the same in every letter."""
-    return orjson.dumps(body, option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS, default=_plain)
+    """The body as it is spelled, without our marks: equal only for what is the same in every letter."""
+    unmarked = {**body, "metadata": _without_marks(body["metadata"])}
+    return orjson.dumps(unmarked, option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS, default=_plain)
 
 
 def _plain(value: object) -> object:
@@ -178,11 +178,12 @@ def first_difference(wanted: Object, seen: Observed) -> str | None:
 
     None if it stands as it is. Of an object of which only metadata is kept, only metadata is compared.
     """
-    if seen.annotations.get(HASH_ANNOTATION) != desired_hash(wanted):
+    spelled = _spelled(wanted)
+    if seen.annotations.get(HASH_ANNOTATION) != _hash_of(wanted, spelled):
         return "the desired hash"
     if not seen.raw:
         return _first_missing(wanted, seen)
-    return _DIFFERENCES.get(_spelled(wanted), seen.raw, answer=lambda: _first_missing(wanted, seen))
+    return _DIFFERENCES.get(spelled, seen.raw, answer=lambda: _first_missing(wanted, seen))
 
 
 def _first_missing(wanted: Object, seen: Observed) -> str | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 
 class MaterialError(Exception):
@@ -80,3 +80,8 @@ class Annotating(Recipe, Protocol):
 
     def annotations(self, inputs: Inputs) -> Mapping[str, str]:
         """Annotations of the Secret; they take the place of those of the same names in the plan."""
+
+
+def is_annotating(recipe: Recipe) -> TypeGuard[Annotating]:
+    """As `isinstance` says, at a hundredth of its cost: for a protocol that compares all members, each time."""
+    return hasattr(type(recipe), "annotations")
