@@ -109,7 +109,7 @@ class JoinTokenRequest(Kind):
 
 @dataclass(frozen=True, kw_only=True)
 class ParsedJoinTokenRequest:
-    """A JoinTokenRequest as far as it can be read: its spec, or why there is none."""
+    """A JoinTokenRequest as far as it can be read: its spec, or why there is none, or why it is not obeyed."""
 
     spec: JoinTokenRequestSpec | None
     problems: tuple[Problem, ...] = ()
@@ -134,10 +134,11 @@ def parse_join_token_request(body: Mapping[str, Any]) -> ParsedJoinTokenRequest:
             field="spec.expiry", fault="is less than a second", remedy="ask for a longer life, such as 30m"
         )
         return ParsedJoinTokenRequest(spec=None, problems=(problem,))
-    return ParsedJoinTokenRequest(spec=spec)
+    elsewhere = _namespace_problem(body)
+    return ParsedJoinTokenRequest(spec=spec, problems=(elsewhere,) if elsewhere is not None else ())
 
 
-def namespace_problem(body: Mapping[str, Any]) -> Problem | None:
+def _namespace_problem(body: Mapping[str, Any]) -> Problem | None:
     """Why a request that once named a namespace (v1beta1's `clusterRef.namespace`) is not obeyed, or None.
 
     A request is for a cluster of its own namespace. One of the same name there is not what was asked for.

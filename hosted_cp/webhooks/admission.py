@@ -21,7 +21,7 @@ from pydantic import BaseModel, ValidationError
 from hosted_cp.api import checks, control_plane_checks, worker_config_checks
 from hosted_cp.api.cluster import ClusterSpec, parse_cluster
 from hosted_cp.api.control_plane import ControlPlaneTemplateSpec, parse_control_plane
-from hosted_cp.api.join_token_request import namespace_problem, parse_join_token_request
+from hosted_cp.api.join_token_request import parse_join_token_request
 from hosted_cp.api.problems import Problem, of_validation
 from hosted_cp.api.worker_config import K0sWorkerConfigSpec, parse_worker_config
 from hosted_cp.hosting import unsupported
@@ -142,8 +142,7 @@ def _control_plane_template(obj: Object, old: Object | None, context: Context) -
 
 
 def _join_token_request(obj: Object, old: Object | None, context: Context) -> Found:
-    elsewhere = namespace_problem(obj)
-    return Found(problems=(*parse_join_token_request(obj).problems, *((elsewhere,) if elsewhere else ())))
+    return Found(problems=parse_join_token_request(obj).problems)
 
 
 def _worker_config(obj: Object, old: Object | None, context: Context) -> Found:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hosted_cp.api.base import Kind
 from hosted_cp.api.conversion import ANNOTATION, ANNOTATIONS_LIMIT, ConversionError, convert
 from hosted_cp.api.conversion_review import review
-from hosted_cp.api.join_token_request import namespace_problem
+from hosted_cp.api.join_token_request import parse_join_token_request
 from hosted_cp.api.kinds import VERSIONED
 from hosted_cp.api.schema import cached_openapi, defaulted, defaults, pruned
 from tests.api.generated import JSON, objects
@@ -370,15 +370,17 @@ def test_token_requests_keep_the_namespace_that_they_name() -> None:
 
 def test_a_request_that_names_another_namespace_is_a_problem() -> None:
     def problem(version: str, spec: Any, **annotations: str) -> str:
-        return str(namespace_problem(convert(token(version, spec, **annotations), to="v1beta2")))
+        parsed = parse_join_token_request(convert(token(version, spec, **annotations), to="v1beta2"))
+        assert parsed.spec is not None
+        return "; ".join(map(str, parsed.problems))
 
     assert "create the JoinTokenRequest in the namespace two" in problem(
         "v1beta1", {"clusterRef": {"name": "demo", "namespace": "two"}}
     )
-    assert problem("v1beta1", {"clusterRef": {"name": "demo", "namespace": "one"}}) == "None"
+    assert problem("v1beta1", {"clusterRef": {"name": "demo", "namespace": "one"}}) == ""
     # What k0smotron shows of its own objects at v1beta1.
-    assert problem("v1beta1", {"clusterRef": {"name": "demo", "namespace": ""}}) == "None"
-    assert problem("v1beta2", {"clusterName": "demo"}) == "None"
+    assert problem("v1beta1", {"clusterRef": {"name": "demo", "namespace": ""}}) == ""
+    assert problem("v1beta2", {"clusterName": "demo"}) == ""
     assert "is two" in problem("v1beta2", {"clusterName": "demo"}, **{TOKENS: "two"})
 
 

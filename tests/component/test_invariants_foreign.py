@@ -263,7 +263,7 @@ HARMLESS = {
     f"{_CLAIM}.spec.dataSourceRef.namespace": "another one is refused: see `volume from elsewhere` below",
     ".spec.remoteHostCluster.kubeconfigRef.namespace": "not acted on: FieldNotSupported",
     ".spec.kubeconfigRef.namespace": "the same at v1beta1",
-    ".spec.clusterRef.namespace": "at v1beta1; another one is refused: `namespace_problem`",
+    ".spec.clusterRef.namespace": "at v1beta1; another one is refused: `parse_join_token_request`",
     ".spec.template.metadata.namespace": "not used: what is made from a template is made in its namespace",
 }
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from hosted_cp.api.join_token_request import CLUSTER_NAMESPACE_ANNOTATION
 from hosted_cp.hosting.tokens import FINALIZER, FORCE
 from hosted_cp.k0s.tokens import EXPIRES, REQUEST_LABEL
 from hosted_cp.planning.actions import Action, Create, Delete, PatchMetadata, Ref, Target
@@ -108,6 +109,17 @@ def test_at_rest_it_costs_nothing() -> None:
 def test_every_token_ends(expiry: str | None, end: str) -> None:
     world = with_token(**({"expiry": expiry} if expiry else {}))
     assert request_status(world)["expiration"] == (f"2026-11-21T{end}Z" if end else "2026-11-22T12:00:00Z")
+
+
+def test_a_request_that_named_another_namespace_gets_no_token_here() -> None:
+    world = ask(running(), metadata={"annotations": {CLUSTER_NAMESPACE_ANNOTATION: "elsewhere"}})
+    work(world)
+    assert why(world).startswith("False SpecInvalid: spec.clusterRef.namespace: is elsewhere, and a request is for a")
+    assert "in the namespace elsewhere" in why(world)
+    assert revoked(world)
+    world.server.edit(REQUEST, lambda body: body["metadata"]["annotations"].clear())
+    assert work(world) == ""
+    assert not revoked(world)
 
 
 @pytest.mark.parametrize("expiry", ["1x", "soon", "0.1s"])

@@ -1,7 +1,7 @@
 """`JoinTokenRequest`: v1beta1 names the cluster's namespace, v1beta2 takes its own.
 
 The namespace is kept in k0smotron's annotation and shown again at v1beta1. It is never obeyed: a request that names
-another namespace is refused by `hosted_cp.api.join_token_request.namespace_problem`.
+another namespace is refused by `hosted_cp.api.join_token_request.parse_join_token_request`.
 """
 
 from __future__ import annotations
