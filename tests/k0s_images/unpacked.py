@@ -10,7 +10,7 @@ import subprocess
 import tarfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -118,10 +118,20 @@ def running(
     try:
         yield process
     finally:
+        # The kernel forgets `--kill-child` when the child becomes another user: PID 1 of the container is ended by us.
+        for first in _children(process):
+            with suppress(ProcessLookupError):
+                os.kill(first, signal.SIGKILL)
         process.kill()
         process.wait()
         assert process.stdout is not None
         process.stdout.close()
+
+
+def _children(process: subprocess.Popen[str]) -> list[int]:
+    if process.poll() is not None:
+        return []
+    return [int(each) for each in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
 
 
 def output(image: Image, words: Sequence[str], **options: Any) -> str:
@@ -134,9 +144,9 @@ def output(image: Image, words: Sequence[str], **options: Any) -> str:
 
 def stop(process: subprocess.Popen[str], *, by: signal.Signals = signal.SIGTERM) -> float:
     """Signal the container's PID 1 and wait for its end; the seconds that took."""
-    (first,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    (first,) = _children(process)
     begun = time.monotonic()
-    os.kill(int(first), by)
+    os.kill(first, by)
     process.wait(timeout=30)
     return time.monotonic() - begun
 
