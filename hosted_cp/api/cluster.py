@@ -37,7 +37,7 @@ from hosted_cp.api.core import (
 )
 from hosted_cp.api.database import PLACEHOLDER
 from hosted_cp.api.problems import Problem, of_validation
-from hosted_cp.api.status import CertificateExpiry, Conditions, DeprecatedCluster, Endpoint
+from hosted_cp.api.status import CertificateExpiry, Conditions, Convertible, DeprecatedCluster, Endpoint
 
 #: k0s's own values where a network range is not given.
 DEFAULT_POD_CIDR = "10.244.0.0/16"
@@ -435,7 +435,7 @@ def _text(value: object) -> str:
     return value if isinstance(value, str) else ""
 
 
-class ClusterStatus(Model):
+class ClusterStatus(Convertible):
     """What the operator reports."""
 
     conditions: Conditions | None = None

@@ -21,7 +21,7 @@ from hosted_cp.api.base import Column, Int32, Int64, Kind, Model, Port, map_list
 from hosted_cp.api.cluster import ClusterSpec
 from hosted_cp.api.contract import TemplateMetadata, TemplateStatus
 from hosted_cp.api.problems import Problem, of_validation
-from hosted_cp.api.status import CertificateExpiry, Conditions, Endpoint
+from hosted_cp.api.status import CertificateExpiry, Conditions, Convertible, Endpoint
 
 #: As long as Cluster API allows.
 VersionText = Annotated[str, Field(max_length=256)]
@@ -62,7 +62,7 @@ class RunningVersion(Model):
     """Controllers of this version."""
 
 
-class K0smotronControlPlaneStatus(Model):
+class K0smotronControlPlaneStatus(Convertible):
     """What the operator reports."""
 
     conditions: Conditions | None = None

@@ -12,12 +12,16 @@ the way back makes of it. (A key that is missing means: nothing is there.) On th
 is found, and nowhere else. So who edits an object through the other version wins: a field that he changed makes
 something else than `was` of that place, and what the annotation knows about it is void.
 
-Status is kept in the same way, because an update through v1beta1 takes the status from the object as v1beta1 shows it.
+What is lost of a status is kept in the status itself, in its field `conversionData`, in the same form. An update
+through v1beta1 takes the status from the object as v1beta1 shows it; and who may write an object may not therefore
+write its status. In the annotation, which anybody may write who may write the object, nothing is believed about a
+status, about the version, the kind or the metadata. So nobody can make up what the operator reports, or an object that
+no API server can read, which would end every list that it is in.
 
-The annotation never stands in an object of both versions: reading at v1beta1 consumes what was lost of v1beta1, and so
-on. It costs what it holds, at most what the API server allows for all annotations of an object. Where it would be
-more, lost status is left out (the operator reports it again); where even the spec's part is too large, the object
-stays readable, and only writing it through that version is refused, with a message, since it would destroy data.
+Neither stands in an object of both versions: reading at v1beta1 consumes what was lost of v1beta1, and so on. Each
+costs what it holds, at most what the API server allows for all annotations of an object. Where lost status would be
+more, it is left out (the operator reports it again); where the spec's part is too large, the object stays readable, and
+only writing it through that version is refused, with a message, since it would destroy data.
 """
 
 from __future__ import annotations
@@ -36,6 +40,8 @@ from hosted_cp.api.schema import cached_openapi, defaulted, defaults, pruned
 
 #: What the other version cannot hold.
 ANNOTATION = "hosted-cp.io/conversion-data"
+#: The same for the status, as a field of it.
+STATUS_FIELD = "conversionData"
 #: The API server's limit for keys and values of all annotations of an object together, in bytes.
 ANNOTATIONS_LIMIT = 256 * 1024
 
@@ -92,10 +98,13 @@ def convert(obj: Mapping[str, Any], *, to: str) -> dict[str, Any]:
         raise ConversionError(f"there is no conversion of {kind} from {group}/{version} to {group}/{to}")
     if version == to:
         return dict(obj)
-    given = _tree(obj)
-    lost = _read(_annotations(obj).get(ANNOTATION), version=to)
+    given, record = _without_record(_tree(obj))
+    lost = [each for each in _read(_loaded(_annotations(obj).get(ANNOTATION)), version=to) if _is_of_users(each)]
+    lost += [each for each in _read(record, version=to) if each["at"][0] == "status"]
     made = _restored(_through(there, given), lost)
     losses = list(_differences(_through(back, made), given, ()))
+    made = _with_record(made, [each for each in losses if each["at"][0] == "status"], version=version)
+    losses = [each for each in losses if each["at"][0] != "status"]
     return _object(obj, made, version=f"{group}/{to}", losses=losses, lossy=version)
 
 
@@ -137,6 +146,34 @@ def _object(obj: Mapping[str, Any], tree: Tree, *, version: str, losses: list[Tr
         metadata = {key: value for key, value in mapping(obj.get("metadata")).items() if key != "annotations"}
         made["metadata"] = {**metadata, "annotations": annotations} if annotations else metadata
     return made
+
+
+# --- what is lost of the status ---------------------------------------------------------------------------------------
+
+#: In the record: that there was no status, so that it does not begin to exist by being kept.
+_ALONE = "alone"
+
+
+def _without_record(tree: Tree) -> tuple[Tree, Tree]:
+    """The tree without what we keep in its status, and that."""
+    status = tree.get("status")
+    if not isinstance(status, dict) or STATUS_FIELD not in status:
+        return tree, {}
+    rest = {key: value for key, value in status.items() if key != STATUS_FIELD}
+    record = _loaded(status[STATUS_FIELD])
+    if not rest and record.get(_ALONE) is True:
+        return {key: value for key, value in tree.items() if key != "status"}, record
+    return {**tree, "status": rest}, record
+
+
+def _with_record(tree: Tree, losses: list[Tree], *, version: str) -> Tree:
+    status = tree.get("status", _ABSENT)
+    if not losses or not (status is _ABSENT or isinstance(status, dict)):
+        return tree
+    text = _text({version: losses, **({_ALONE: True} if status is _ABSENT else {})})
+    if _size(text) > ANNOTATIONS_LIMIT:
+        return tree
+    return {**tree, "status": {**({} if status is _ABSENT else status), STATUS_FIELD: text}}
 
 
 # --- what is lost, and how it comes back ------------------------------------------------------------------------------
@@ -203,22 +240,26 @@ def _same(one: Any, other: Any) -> bool:
 
 def _written(losses: list[Tree], *, version: str, room: int) -> str:
     """The annotation, in `room` bytes. Equal losses make equal text."""
-    for kept in (losses, [each for each in losses if each["at"][0] != "status"]):
-        text = json.dumps({version: kept}, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-        if _size(text) <= room:
-            return text
-    return json.dumps({version: _TOO_LARGE})
+    text = _text({version: losses})
+    return text if _size(text) <= room else json.dumps({version: _TOO_LARGE})
 
 
-def _read(text: object, *, version: str) -> list[Tree]:
-    """The losses of this version that an annotation tells of; what it tells else, or no annotation of ours, is none."""
-    if not isinstance(text, str):
-        return []
+def _text(record: Tree) -> str:
+    return json.dumps(record, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def _loaded(text: object) -> Tree:
     try:
-        told = mapping(json.loads(text)).get(version)
+        return mapping(json.loads(text)) if isinstance(text, str) else {}
     except (ValueError, RecursionError):
-        return []
-    if told == _TOO_LARGE:
+        return {}
+
+
+def _read(record: Tree, *, version: str) -> list[Tree]:
+    """The losses of this version that a record tells of; what it tells else, or no record of ours, is none."""
+    told = record.get(version)
+    # What is stored is read at every version, whatever somebody has written there: one that fails ends whole lists.
+    if told == _TOO_LARGE and version == HUB:
         raise ConversionError(
             f"this object has more fields that only {version} knows than an annotation can hold; "
             f"read and write it at {version}"
@@ -228,9 +269,16 @@ def _read(text: object, *, version: str) -> list[Tree]:
 
 def _is_loss(value: object) -> bool:
     path = mapping(value).get("at")
-    if not isinstance(path, list) or not path or not all(isinstance(step, str) for step in path):
-        return False
-    return path[0] != "metadata" or (len(path) == 3 and path[1] == "annotations" and path[2] in ANNOTATIONS)
+    return isinstance(path, list) and bool(path) and all(isinstance(step, str) for step in path)
+
+
+def _is_of_users(loss: Tree) -> bool:
+    """Whether it is about something that whoever writes the object may write; see above."""
+    path = loss["at"]
+    if path[0] != "metadata":
+        return path[0] not in ("apiVersion", "kind", "status")
+    stands_for_a_field = len(path) == 3 and path[1] == "annotations" and path[2] in ANNOTATIONS
+    return stands_for_a_field and isinstance(loss.get("is", ""), str)
 
 
 def _size(text: object) -> int:

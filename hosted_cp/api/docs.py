@@ -16,11 +16,9 @@ from typing import Any
 from hosted_cp.api import core
 from hosted_cp.api.base import Kind
 from hosted_cp.api.cluster import Cluster
-from hosted_cp.api.join_token_request import JoinTokenRequest
+from hosted_cp.api.kinds import VERSIONED, Versions
 from hosted_cp.api.schema import openapi
-
-#: The kinds of the page. (The specs of Cluster API's kinds are the same ones, for the most part.)
-KINDS: tuple[type[Kind], ...] = (Cluster, JoinTokenRequest)
+from hosted_cp.api.worker_config import K0sWorkerConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,54 +77,140 @@ _INTRODUCTION = """\
 
 Made by `make docs` from `hosted_cp/api`; do not edit.
 
-Group `k0smotron.io`, version `v1beta2`: fields, types, enums and defaults are those of k0smotron, so that its manifests
-apply unchanged. `kubectl explain cluster.spec` shows the same as this page. A field that is misspelt is refused by
-`kubectl apply`; what is wrong beyond that is named by the condition `Available`, with field, cause and remedy.
+Fields, types, enums and defaults are those of k0smotron, so that its manifests apply unchanged; what is an addition
+says so. Every kind is stored as `v1beta2` and served as `v1beta1` as well, [converted without loss](webhook.md).
+`kubectl explain kmc.spec` (or `k0smotroncontrolplane.spec`) shows the same as this page. A field that is misspelt is
+refused by `kubectl apply`; what is wrong beyond that is named by admission, and by a condition, with field, cause and
+remedy.
 """
 
 
 def page() -> str:
     """The whole page."""
-    parts = [_INTRODUCTION, _dropped(), _not_yet(), *(_kind(each) for each in KINDS)]
+    parts = [_INTRODUCTION, _index(), _dropped(), _not_yet()]
+    for versions in VERSIONED:
+        parts += [_kind(versions.hub), _old(versions)]
     return "\n".join(parts)
+
+
+def _index() -> str:
+    rows = [
+        f"| [{each.hub.__name__}](#{each.hub.__name__.lower()}) | `{each.hub.group}` |"
+        f" {openapi(each.hub)['description']} | [v1beta1](#{each.hub.__name__.lower()}-at-v1beta1) |"
+        for each in VERSIONED
+    ]
+    return "\n".join(["| kind | group | | |", "|---|---|---|---|", *rows, ""])
 
 
 def _dropped() -> str:
     rows = [f"| {each.field} | {each.default} | {each.instead} | {each.why} |" for each in DROPPED_DEFAULTS]
-    head = ["## Defaults that differ from k0smotron", "", "Four defaults of its schema are left out on purpose:", ""]
+    head = [
+        "## Defaults that differ from k0smotron",
+        "",
+        "Four defaults of its schema are left out on purpose. (Those of Cluster also in K0smotronControlPlane.)",
+        "",
+    ]
     return "\n".join([*head, "| field | there | here, if unset | why |", "|---|---|---|---|", *rows, ""])
 
 
 def _not_yet() -> str:
     fields = "\n".join(f"* `{each}`" for each in NOT_YET)
     return (
-        "## Fields that are not acted on yet\n\nThey are never ignored in silence: a Cluster that sets one of them is "
-        f"not `Available`, with reason `FieldNotSupported`.\n\n{fields}\n"
+        "## Fields that are not acted on yet\n\nThey are never ignored in silence: a Cluster or K0smotronControlPlane"
+        f" that sets one of them is not `Available`, with reason `FieldNotSupported`.\n\n{fields}\n"
     )
+
+
+#: Kind -> the kind whose spec it has, where its own spec begins, and how that is said.
+_SPEC_OF: Mapping[str, tuple[type[Kind], str, str]] = {
+    "K0smotronControlPlane": (Cluster, "spec", "The spec is that of [Cluster](#cluster-spec), and:"),
+    "K0smotronControlPlaneTemplate": (
+        Cluster,
+        "spec.template.spec",
+        "`spec.template.spec` is the spec of [Cluster](#cluster-spec), and:",
+    ),
+    "K0sWorkerConfigTemplate": (
+        K0sWorkerConfig,
+        "spec.template.spec",
+        "`spec.template.spec` is the spec of [K0sWorkerConfig](#k0sworkerconfig-spec), and:",
+    ),
+}
 
 
 def _kind(kind: type[Kind]) -> str:
     schema = openapi(kind)
-    names = ", ".join(f"`{each}`" for each in kind.short_names)
-    lines = [f"## {kind.__name__}", "", f"{schema['description']} Short name {names}; plural `{kind.plural}`."]
-    if kind.scale:
-        lines[-1] += " `kubectl scale` and autoscalers work on it."
+    lines = [f"## {kind.__name__}", "", f"{schema['description']} {_names(kind)}"]
     if kind.spec_default is not None:
         lines[-1] += f" Without any `spec` it reads as `{json.dumps(kind.spec_default)}`."
-    for part, title in (("spec", "spec"), ("status", "status (written by the operator)")):
-        lines += ["", f"### {kind.__name__} {title}", "", "| field | type | default | |", "|---|---|---|---|"]
-        lines += list(_rows(schema["properties"][part], part))
+    fields = _fields(schema["properties"]["spec"], "spec")
+    lines += ["", f"### {kind.__name__} spec", ""]
+    if (like := _SPEC_OF.get(kind.__name__)) is not None:
+        other, root, said = like
+        shared = {
+            path.replace("spec", root, 1): row
+            for path, row in _fields(openapi(other)["properties"]["spec"], "spec").items()
+        }
+        fields = {path: row for path, row in fields.items() if shared.get(path) != row and path != root}
+        lines += [said, ""]
+    lines += _table(fields)
+    if status := _fields(schema["properties"]["status"], "status"):
+        lines += ["", f"### {kind.__name__} status (written by the operator)", "", *_table(status)]
     rules = list(_rules(schema["properties"]["spec"], "spec"))
     if rules:
-        lines += ["", f"### {kind.__name__}: what the API server refuses", "", *rules]
+        same = like is not None and rules == list(_rules(openapi(like[0])["properties"]["spec"], "spec"))
+        told = ["What it refuses of Cluster."] if same else rules
+        lines += ["", f"### {kind.__name__}: what the API server refuses", "", *told]
     return "\n".join([*lines, ""])
 
 
-def _rows(schema: Mapping[str, Any], path: str) -> Iterator[str]:
+def _names(kind: type[Kind]) -> str:
+    shorts = ", ".join(f"`{each}`" for each in kind.short_names)
+    short = f"Short name {shorts}; plural" if shorts else "Plural"
+    scaled = " `kubectl scale` and autoscalers work on it." if kind.scale else ""
+    return f"{short} `{kind.plural}`, group `{kind.group}`.{scaled}"
+
+
+def _old(versions: Versions) -> str:
+    """What is different at v1beta1."""
+    name = versions.hub.__name__
+    new, old = (
+        {
+            path: row
+            for part in ("spec", "status")
+            for path, row in _fields(openapi(kind)["properties"][part], part).items()
+        }
+        for kind in (versions.hub, versions.v1beta1)
+    )
+    lines = [f"### {name} at v1beta1", ""]
+    different = {path: row for path, row in old.items() if new.get(path) != row}
+    gone = [path for path in new if path not in old and _parent(path) in {*old, "spec", "status"}]
+    if not different and not gone:
+        return "\n".join([*lines, "The same fields.", ""])
+    if different:
+        lines += ["What v1beta1 alone has, or has differently:", "", *_table(different), ""]
+    if gone:
+        lines += [f"v1beta2 alone has {', '.join(f'`{each}`' for each in gone)}.", ""]
+    return "\n".join(lines)
+
+
+def _parent(path: str) -> str:
+    return path.rpartition(".")[0].removesuffix("[]")
+
+
+def _table(fields: Mapping[str, str]) -> list[str]:
+    return ["| field | type | default | |", "|---|---|---|---|", *(f"| `{path}` {row}" for path, row in fields.items())]
+
+
+def _fields(schema: Mapping[str, Any], path: str) -> dict[str, str]:
+    """Field -> the rest of its row, in the order of the schema."""
+    return dict(_rows(schema, path))
+
+
+def _rows(schema: Mapping[str, Any], path: str) -> Iterator[tuple[str, str]]:
     required = set(schema.get("required", ()))
     for name, inner in schema.get("properties", {}).items():
         field = f"{path}.{name}"
-        if name in core.VOLUME_SOURCES and path.startswith("spec.m"):
+        if name in core.VOLUME_SOURCES and path.rpartition(".")[2] in ("manifests[]", "mounts[]"):
             continue
         text = [inner.get("description", "")]
         if name in required and "default" not in inner:
@@ -134,8 +218,8 @@ def _rows(schema: Mapping[str, Any], path: str) -> Iterator[str]:
         if "enum" in inner:
             text.append("One of " + ", ".join(f"`{each}`" for each in inner["enum"]) + ".")
         default = f"`{json.dumps(inner['default'])}`" if "default" in inner else ""
-        cells = (f"`{field}`", _type(inner), default, " ".join(each for each in text if each))
-        yield "| " + " | ".join(each.replace("|", "\\|") for each in cells) + " |"
+        cells = (_type(inner), default, " ".join(each for each in text if each))
+        yield field, "| " + " | ".join(each.replace("|", "\\|") for each in cells) + " |"
         if not _core_type(inner):
             yield from _rows(inner, field)
         if inner.get("type") == "array" and not _core_type(inner["items"]):

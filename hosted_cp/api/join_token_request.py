@@ -15,7 +15,7 @@ from pydantic import ConfigDict, Field, ValidationError
 from hosted_cp.api.base import Column, Int64, Kind, Model, Rule, rules
 from hosted_cp.api.duration import DurationError, parse
 from hosted_cp.api.problems import Problem, of_validation
-from hosted_cp.api.status import Conditions, DeprecatedToken
+from hosted_cp.api.status import Conditions, Convertible, DeprecatedToken
 
 #: k0smotron's, for what `clusterRef.namespace` says at v1beta1.
 CLUSTER_NAMESPACE_ANNOTATION = "k0smotron.io/cluster-ref-namespace"
@@ -58,7 +58,7 @@ class JoinTokenRequestSpec(Model):
         return (parse(self.expiry) if self.expiry else timedelta()) or DEFAULT_EXPIRY
 
 
-class JoinTokenRequestStatus(Model):
+class JoinTokenRequestStatus(Convertible):
     """What the operator reports."""
 
     conditions: Conditions | None = None

@@ -26,6 +26,13 @@ class Condition(Model):
     """When `status` changed last."""
 
 
+class Convertible(Model):
+    """A status whose kind has another version. The field is `conversion.STATUS_FIELD`."""
+
+    conversion_data: str | None = None
+    """What only the other version knows of the status, as it is kept until then. Nothing for people."""
+
+
 Conditions: TypeAlias = Annotated[tuple[Condition, ...], Field(strict=False, json_schema_extra=map_list("type"))]
 
 

@@ -1,6 +1,7 @@
 """`K0sWorkerConfig`: what makes a Machine of Cluster API a k0s worker, and its template for MachineDeployments.
 
-Fields, types, enums and defaults are k0smotron's at v1beta2; `downloadSHA256` is ours. The status is what the v1beta2
+Fields, types, enums and defaults are k0smotron's at v1beta2; `downloadSHA256` and
+`provisioner.instanceData` are ours. The status is what the v1beta2
 bootstrap contract asks for (Cluster API's book, "Contract rules for BootstrapConfig").
 """
 
@@ -17,7 +18,7 @@ from hosted_cp.api.base import Column, Int64, Kind, Model, Strings
 from hosted_cp.api.cluster import ObjectMetadata
 from hosted_cp.api.contract import TemplateMetadata, TemplateStatus
 from hosted_cp.api.problems import Problem, of_validation
-from hosted_cp.api.status import Conditions
+from hosted_cp.api.status import Conditions, Convertible
 
 IgnitionVariant = Literal["fcos", "flatcar", "openshift", "r4e", "fiot"]
 ProvisionerType = Literal["cloud-config", "ignition", "powershell", "powershell-xml"]
@@ -76,6 +77,9 @@ class Provisioner(Model):
     """For type `ignition`."""
     custom_user_data_ref: ContentSource | None = None
     """Further user data in the same form."""
+    instance_data: bool | None = None
+    """Whether cloud-init fills in `{{ ds.… }}` and `{{ v1.… }}` in `args` and in the Machine's provider id; for type
+    `cloud-config`. Unset: they are text. An addition of hosted-cp: k0smotron makes a template of everything, always."""
 
 
 class K0sWorkerConfigSpec(Model):
@@ -120,7 +124,7 @@ class BootstrapInitialization(Model):
     """Whether the Secret with the bootstrap data is there."""
 
 
-class K0sWorkerConfigStatus(Model):
+class K0sWorkerConfigStatus(Convertible):
     """What the operator reports."""
 
     conditions: Conditions | None = None

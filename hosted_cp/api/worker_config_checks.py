@@ -9,27 +9,17 @@ versions and Windows are k0smotron's.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from urllib.parse import urlsplit
 
-from hosted_cp.api import checks, text
+from hosted_cp.api import checks, machine_rules, text
 from hosted_cp.api.control_plane_checks import Support, version_problems
 from hosted_cp.api.problems import Problem
 from hosted_cp.api.worker_config import ContentSource, File, Ignition, K0sWorkerConfigSpec, Provisioner
 
-#: Where the join token is put, unless `workingDir` says otherwise.
-DEFAULT_WORKING_DIR = "/etc"
-TOKEN_FILE = "k0s.token"  # noqa: S105 - a file's name
 #: Label of the bootstrap Secret by which Cluster API finds it.
 CLUSTER_LABEL = "cluster.x-k8s.io/cluster-name"
 
-#: `0644`, `644`, and as Go and Python write octal numbers.
-_MODE = re.compile(r"(0o)?0*[0-7]{1,4}", re.ASCII)
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_WINDOWS_PATH = re.compile(r"[A-Za-z]:[\\/].*", re.DOTALL)
-_WINDOWS_SINCE = (1, 34, 2)
-_CORE = re.compile(r"v?(\d+)\.(\d+)\.(\d+)", re.ASCII)
 _BUTANE_VERSION = re.compile(r"\d{1,3}\.\d{1,3}\.\d{1,3}(-experimental)?", re.ASCII)
 #: What the bootstrap data itself gives to `k0s worker`.
 _OUR_FLAGS = ("--token-file",)
@@ -41,14 +31,18 @@ def problems(spec: K0sWorkerConfigSpec, *, support: Support | None = None) -> tu
     windows = provisioner.platform == "windows"
     return (
         *version_problems(spec.version, support=support),
-        *(windows_problems(spec.version) if windows else ()),
+        *(machine_rules.windows_problems(spec.version) if windows else ()),
         *_provisioner(provisioner),
         *_files(spec, windows=windows),
         *_directories(spec, windows=windows),
-        *_download(spec),
+        *(
+            machine_rules.url_problems("spec.downloadURL", spec.download_url, windows=windows)
+            if spec.download_url
+            else ()
+        ),
         *_arguments(spec),
-        *_commands("spec.preK0sCommands", spec.pre_k0s_commands),
-        *_commands("spec.postK0sCommands", spec.post_k0s_commands),
+        *machine_rules.command_problems("spec.preK0sCommands", spec.pre_k0s_commands),
+        *machine_rules.command_problems("spec.postK0sCommands", spec.post_k0s_commands),
         *_secret_metadata(spec),
     )
 
@@ -91,37 +85,16 @@ def template_problems(spec: K0sWorkerConfigSpec, *, support: Support | None = No
     return tuple(replace(each, field=each.field.replace("spec.", "spec.template.spec.", 1)) for each in found)
 
 
-def windows_problems(version: str | None, *, field: str = "spec.version") -> Iterator[Problem]:
-    """Why a worker on Windows cannot be of this version. Also for a Machine's version (`field` names it)."""
-    found = _CORE.match(version or "")
-    if found and tuple(map(int, found.groups())) < _WINDOWS_SINCE:
-        yield Problem(
-            field=field,
-            fault=f"{(version or '')[:64]} has no workers on Windows that k0s supports",
-            remedy="use v1.34.2+k0s or newer",
-        )
-
-
-_POWERSHELL = ("powershell", "powershell-xml")
-
-
 def _provisioner(given: Provisioner) -> Iterator[Problem]:
     field = "spec.provisioner"
-    if given.type in _POWERSHELL and given.platform != "windows":
-        yield Problem(
-            field=f"{field}.platform",
-            fault=f"is {given.platform}, which does not run what type {given.type} makes",
-            remedy="set windows, or use type cloud-config",
-        )
-    if given.type == "ignition" and given.platform != "linux":
-        yield Problem(
-            field=f"{field}.platform", fault="is windows, where there is no Ignition", remedy="use type powershell"
-        )
+    yield from machine_rules.format_problems(field, type=given.type, platform=given.platform)
     if given.type == "ignition" and given.ignition is None:
+        yield machine_rules.ignition_missing(field)
+    if given.instance_data and (given.type, given.platform) != ("cloud-config", "linux"):
         yield Problem(
-            field=f"{field}.ignition",
-            fault="is missing, and type ignition needs it",
-            remedy="add variant and version, such as fcos and 1.5.0",
+            field=f"{field}.instanceData",
+            fault=f"is set, and nothing fills in data of the instance in type {given.type} on {given.platform}",
+            remedy="leave it out, or use type cloud-config on linux",
         )
     if given.ignition is not None:
         yield from _ignition(given.ignition, f"{field}.ignition")
@@ -157,44 +130,17 @@ def _ignition(given: Ignition, field: str) -> Iterator[Problem]:
             )
 
 
-def token_path(spec: K0sWorkerConfigSpec) -> str:
-    """Where the join token is put on the machine."""
-    folder = spec.working_dir or DEFAULT_WORKING_DIR
-    windows = spec.provisioner is not None and spec.provisioner.platform == "windows"
-    separator = "\\" if windows and "\\" in folder else "/"
-    return f"{folder.rstrip(separator)}{separator}{TOKEN_FILE}"
-
-
 def _files(spec: K0sWorkerConfigSpec, *, windows: bool) -> Iterator[Problem]:
-    seen: dict[str, int] = {}
-    key: Callable[[str], str] = (lambda path: path.replace("\\", "/").lower()) if windows else (lambda path: path)
-    for index, file in enumerate(spec.files or ()):
-        field = f"spec.files[{index}]"
-        path = file.path or ""
-        yield from _path(f"{field}.path", path, windows=windows, what="of the file")
-        if path and key(path) in seen:
-            yield Problem(
-                field=f"{field}.path",
-                fault=f"{path[:253]} is also that of spec.files[{seen[key(path)]}]",
-                remedy="give each file its own path",
-            )
-        elif path and key(path) == key(token_path(spec)):
-            yield Problem(
-                field=f"{field}.path",
-                fault=f"{path[:253]} is where the join token is put",
-                remedy="use another path, or set spec.workingDir",
-            )
-        seen.setdefault(key(path), index)
-        yield from _content(file, field)
+    files = spec.files or ()
+    named = ((file.path or "", file.permissions or "") for file in files)
+    yield from machine_rules.file_problems(
+        named, field="spec.files", working_dir=spec.working_dir or "", windows=windows
+    )
+    for index, file in enumerate(files):
+        yield from _content(file, f"spec.files[{index}]")
 
 
 def _content(file: File, field: str) -> Iterator[Problem]:
-    if file.permissions and not _MODE.fullmatch(file.permissions):
-        yield Problem(
-            field=f"{field}.permissions",
-            fault=f"{file.permissions[:64]!r} is no mode in octal",
-            remedy='write one such as "0644", in quotes',
-        )
     # Go's clients write "" where nothing was said.
     if file.content and file.content_from is not None:
         yield Problem(field=field, fault="has both content and contentFrom", remedy="leave out one of the two")
@@ -224,44 +170,15 @@ def _source(source: ContentSource, field: str) -> Iterator[Problem]:
 
 
 def _directories(spec: K0sWorkerConfigSpec, *, windows: bool) -> Iterator[Problem]:
-    yield from _path("spec.k0sInstallDir", spec.k0s_install_dir, windows=windows, what="of a directory")
-    if spec.working_dir:
-        yield from _path("spec.workingDir", spec.working_dir, windows=windows, what="of a directory")
+    given = {"spec.k0sInstallDir": spec.k0s_install_dir, "spec.workingDir": spec.working_dir}
+    for field, path in given.items():
+        if path or field == "spec.k0sInstallDir":
+            yield from machine_rules.path_problems(field, path or "", windows=windows, what="of a directory")
 
 
-def _path(field: str, path: str, *, windows: bool, what: str) -> Iterator[Problem]:
-    # On Windows, paths from / are taken as those of the drive of the system: k0smotron's defaults are such.
-    absolute = path.startswith("/") or (windows and bool(_WINDOWS_PATH.fullmatch(path)))
-    steps = re.split(r"[\\/]" if windows else "/", path)
-    if not path:
-        yield Problem(field=field, fault="is missing", remedy=f"write the absolute path {what}")
-    elif not absolute or ".." in steps:
-        example = "/etc/example or C:\\example" if windows else "/etc/example"
-        yield Problem(
-            field=field,
-            fault=f"{path[:253]!r} is no absolute path",
-            remedy=f"write the whole path {what} without .., such as {example}",
-        )
-    elif _CONTROL.search(path):
-        yield Problem(field=field, fault="has a control character in it", remedy="write a path without line breaks")
-
-
-def _download(spec: K0sWorkerConfigSpec) -> Iterator[Problem]:
-    url = spec.download_url
-    if url:
-        try:
-            parts = urlsplit(url)
-            well_formed = (
-                parts.scheme in ("http", "https", "oci") and bool(parts.hostname) and not re.search(r"\s", url)
-            )
-        except ValueError:
-            well_formed = False
-        if not well_formed or _CONTROL.search(url):
-            yield Problem(
-                field="spec.downloadURL",
-                fault="is no URL of scheme http, https or oci",
-                remedy="write one such as https://example.org/k0s-v1.36.3+k0s.2-amd64",
-            )
+def _download(spec: K0sWorkerConfigSpec, *, windows: bool) -> Iterator[Problem]:
+    if spec.download_url:
+        yield from machine_rules.url_problems("spec.downloadURL", spec.download_url, windows=windows)
 
 
 def _arguments(spec: K0sWorkerConfigSpec) -> Iterator[Problem]:
@@ -275,12 +192,6 @@ def _arguments(spec: K0sWorkerConfigSpec) -> Iterator[Problem]:
                 fault=f"sets {argument.partition('=')[0]}, which is set already",
                 remedy="leave it out; spec.workingDir says where the token is put",
             )
-
-
-def _commands(field: str, commands: Iterable[str]) -> Iterator[Problem]:
-    for index, command in enumerate(commands):
-        if not command.strip() or "\0" in command:
-            yield Problem(field=f"{field}[{index}]", fault="is no command", remedy="write one, or leave it out")
 
 
 def _secret_metadata(spec: K0sWorkerConfigSpec) -> Iterator[Problem]:

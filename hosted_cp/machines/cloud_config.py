@@ -20,13 +20,17 @@ from hosted_cp.machines.commands import linux_commands
 from hosted_cp.machines.files import Written, written
 from hosted_cp.machines.quoting import yaml_block, yaml_scalar
 from hosted_cp.machines.windows import run_script
-from hosted_cp.machines.worker import Platform, Resolved, Worker
+from hosted_cp.machines.worker import Platform, Resolved, Worker, WorkerError
 
 _HEADER = "#cloud-config\n"
 _TEMPLATE_HEADER = "## template: jinja\n"
 
 #: A look-up of instance data and nothing else: no filters, calls, strings or operators.
 INSTANCE_DATA = re.compile(r"\{\{ *(?:ds|v1)(?:\.[A-Za-z_][A-Za-z0-9_]*|\[[0-9]+\])+ *\}\}")
+
+#: Variables that k0smotron's feature gate `CloudInitVars` gives to a user's template. Without them cloud-init fails on
+#: the machine, or fills in nothing, where nobody looks.
+_K0SMOTRONS = re.compile(rb"\bk0smotron_(?:k0sDownloadCommands|k0sInstallCommand|k0sStartCommand|files)\b")
 
 _MERGE = "list(append)+dict(no_replace,recurse_list)+str()"
 
@@ -45,7 +49,14 @@ def cloud_config(worker: Worker, resolved: Resolved) -> bytes:
     document = "".join(lines)
     if worker.custom is None:
         return document.encode()
-    return _two_parts(document.encode(), resolved.content(worker.custom))
+    custom = resolved.content(worker.custom)
+    if (variable := _K0SMOTRONS.search(custom)) is not None:
+        raise WorkerError(
+            f"spec.provisioner.customUserDataRef: the text asks for {variable[0].decode()}, a variable of k0smotron's"
+            " feature gate CloudInitVars, and here there is none: take the k0smotron_ variables out, because what they"
+            " stand for is a part of the user data beside this one"
+        )
+    return _two_parts(document.encode(), custom)
 
 
 def _file(file: Written) -> str:

@@ -74,6 +74,7 @@ def worker_of(view: WorkerView, spec: K0sWorkerConfigSpec) -> Worker | Unclear:
         else Ignition(
             variant=ignition.variant, version=ignition.version, additional_config=ignition.additional_config or ""
         ),
+        instance_data=bool(given.instance_data),
         custom=None if given.custom_user_data_ref is None else _value(view, given.custom_user_data_ref),
     )
 

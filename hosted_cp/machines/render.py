@@ -68,4 +68,7 @@ def warnings_of(worker: Worker) -> Iterator[str]:
     instance_data = worker.format is Format.CLOUD_CONFIG and worker.platform is Platform.LINUX and worker.instance_data
     looking = [each for each in (*worker.args, worker.provider_id) if INSTANCE_DATA.search(each)]
     if looking and not instance_data:
-        yield f"{looking[0][:128]!r} is passed on as it is written; it is not filled in with data of the instance"
+        yield (
+            f"{looking[0][:128]!r} is passed on as it is written, and not filled in with data of the instance: if it"
+            " should be, set spec.provisioner.instanceData, with type cloud-config on linux"
+        )

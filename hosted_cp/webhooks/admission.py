@@ -34,6 +34,10 @@ API_VERSION = "admission.k8s.io/v1"
 TOPOLOGY_DRY_RUN = "topology.cluster.x-k8s.io/dry-run"
 _CLUSTER_NAME = "cluster.x-k8s.io/cluster-name"
 
+#: So deep may a spec be nested. Kubernetes' own kinds need 30, k0s' config 20; what is much deeper is stored without a
+#: word and can then be read at one version only, which ends every list at the other.
+DEEPEST = 100
+
 #: So many faults are told in a refusal; more would not fit onto anybody's screen.
 _MOST = 20
 #: Kubernetes cuts a warning off where it is longer.
@@ -80,6 +84,10 @@ def review(body: object, context: Context) -> dict[str, Any]:
             uid, refusal=f"hosted-cp does not judge {named}: its webhook configuration is of another release"
         )
     old = old if isinstance(old, dict) else None
+    if (too_deep := _too_deep(obj.get("spec"))) is not None:
+        # One that is stored is looked at no further, not even compared: that would need as many levels of our own.
+        stored = old is not None and _too_deep(old.get("spec")) is not None
+        return _answer(uid, warnings=[f"{too_deep} (as before)"]) if stored else _answer(uid, problems=[too_deep])
     if old is not None and (
         old.get("spec") == obj.get("spec") or _mapping(obj.get("metadata")).get("deletionTimestamp")
     ):
@@ -91,6 +99,25 @@ def review(body: object, context: Context) -> dict[str, Any]:
     if _is_template(kind) and old is not None and not _tried_out(request, obj):
         refused += _changed_template(obj, old)
     return _answer(uid, problems=refused, warnings=[*kept, *found.warnings])
+
+
+def _too_deep(spec: object) -> Problem | None:
+    """Whether a spec is nested deeper than `DEEPEST`, and where that begins. Level by level, so that no depth hurts."""
+    fields = spec.items() if isinstance(spec, dict) else ()
+    for name, value in fields:
+        level = [value]
+        for _ in range(DEEPEST):
+            level = [inner for each in level for inner in _inside(each)]
+        if level:
+            fault = f"is nested more than {DEEPEST} levels deep"
+            return Problem(field=f"spec.{name[:253]}", fault=fault, remedy="write it flatter")
+    return None
+
+
+def _inside(value: object) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
 
 
 def _identity(problem: Problem) -> tuple[str, str]:

@@ -125,15 +125,15 @@ async def _handle(request: web.Request, what: str, answer: Answering, gate: asyn
                 said = await asyncio.to_thread(_answered, answer, content)
             else:
                 said = _answered(answer, content)
-        except _Unreadable:
-            return _refusal(400, "the body is no JSON")
+        except _Unreadable as error:
+            return _refusal(400, str(error))
         except Exception as fault:  # noqa: BLE001 - logged in `_fault`, without what it may quote
             return _refusal(500, _fault(what, fault))
     return web.Response(body=said, content_type=_JSON)
 
 
 class _Unreadable(ValueError):
-    """The question is no JSON."""
+    """The question is no JSON, or none that can be read; the message says so to whoever asked."""
 
 
 def _answered(answer: Answering, content: bytes) -> bytes:
@@ -146,10 +146,15 @@ def _decoded(content: bytes) -> Any:
     except orjson.JSONDecodeError:
         pass
     try:
-        # orjson ends at 1,024 levels; what is deeper, and stored, has to be read all the same.
+        # orjson ends at 1,024 levels; what is deeper, and stored, has to be read all the same, if it can be.
         return json.loads(content)
-    except (ValueError, RecursionError):
-        raise _Unreadable from None
+    except RecursionError:
+        raise _Unreadable(
+            "an object is nested too deeply to be read (some 1,000 levels): read it at the version in which it is"
+            " stored, and flatten it"
+        ) from None
+    except ValueError:
+        raise _Unreadable("the body is no JSON") from None
 
 
 def _encoded(answer: Mapping[str, Any]) -> bytes:

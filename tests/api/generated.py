@@ -11,6 +11,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from hosted_cp.api.base import Kind
+from hosted_cp.api.conversion import STATUS_FIELD
 from hosted_cp.api.core import QUANTITY_PATTERN
 from hosted_cp.api.schema import cached_openapi, defaulted, defaults
 
@@ -84,7 +85,8 @@ def _values(schema: Mapping[str, Any], *, share: int) -> st.SearchStrategy[Any]:
 
 @st.composite
 def _objects(draw: st.DrawFn, schema: Mapping[str, Any], *, share: int) -> dict[str, Any]:
-    fields = schema.get("properties", {})
+    # What conversion keeps in a status is its own: nobody else writes it.
+    fields = {name: each for name, each in schema.get("properties", {}).items() if name != STATUS_FIELD}
     required = set(schema.get("required", ()))
     made: dict[str, Any] = {}
     if schema.get("x-kubernetes-preserve-unknown-fields"):

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hosted_cp.api import control_plane_checks, worker_config_checks
+from hosted_cp.api import control_plane_checks, machine_rules, worker_config_checks
 from hosted_cp.api.cluster import Network
 from hosted_cp.api.control_plane import ControlPlaneTemplateSpec, K0smotronControlPlane, parse_control_plane
 from hosted_cp.api.problems import Problem
-from hosted_cp.api.worker_config import K0sWorkerConfig, K0sWorkerConfigSpec, Provisioner, parse_worker_config
+from hosted_cp.api.worker_config import K0sWorkerConfig, K0sWorkerConfigSpec, parse_worker_config
 from tests.api.generated import JSON, objects
 
 
@@ -49,6 +49,7 @@ GOOD: list[dict[str, Any]] = [
     {"args": ["--debug", "--labels", "a=b"], "workingDir": "/opt/x", "k0sInstallDir": "/opt/bin/"},
     *({"downloadURL": f"{each}://example.org/k0s"} for each in ("http", "https", "oci")),
     {"downloadURL": "https://example.org/k0s", "downloadSHA256": "a" * 64},
+    {"provisioner": {"instanceData": True}, "args": ["--labels=zone={{ v1.availability_zone }}"]},
     {"downloadURL": "", "preInstalledK0s": True},
     provisioner(type="ignition", ignition=IGNITION),
     provisioner(type="ignition", ignition={**IGNITION, "additionalConfig": "variant: flatcar\nversion: 1.1.0\n"}),
@@ -116,6 +117,12 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
         "spec.provisioner.ignition.additionalConfig",
         "has no variant, and is a Butane config of its own; write variant: flatcar",
     ),
+    (
+        provisioner(type="ignition", instanceData=True, ignition=IGNITION),
+        "spec.provisioner.instanceData",
+        "nothing fills in data of the instance in type ignition on linux",
+    ),
+    (provisioner(platform="windows", instanceData=True), "spec.provisioner.instanceData", "on windows"),
     (provisioner(customUserDataRef={}), "spec.provisioner.customUserDataRef", "names neither"),
     (provisioner(type="powershell"), "spec.provisioner.platform", "is linux, which does not run"),
     (provisioner(type="ignition", platform="windows", ignition=IGNITION), "spec.provisioner.platform", "no Ignition"),
@@ -209,19 +216,17 @@ def test_what_is_good_has_no_warnings(spec: dict[str, Any]) -> None:
 
 
 def test_where_the_token_is_put() -> None:
-    for folder, path in ((None, "/etc"), ("", "/etc"), ("/opt/", "/opt")):
-        assert worker_config_checks.token_path(K0sWorkerConfigSpec(working_dir=folder)) == f"{path}/k0s.token"
-    windows = Provisioner(type="powershell", platform="windows")
+    for folder, path in (("", "/etc"), ("/opt/", "/opt")):
+        assert machine_rules.token_path(folder, windows=False) == f"{path}/k0s.token"
     for folder, path in (("C:\\x\\", "C:\\x\\k0s.token"), ("D:/x", "D:/x/k0s.token")):
-        spec = K0sWorkerConfigSpec(working_dir=folder, provisioner=windows)
-        assert worker_config_checks.token_path(spec) == path
+        assert machine_rules.token_path(folder, windows=True) == path
 
 
 def test_versions_of_machines_on_windows() -> None:
-    assert list(worker_config_checks.windows_problems("v1.36.3+k0s")) == []
-    [problem] = worker_config_checks.windows_problems("v1.33.9+k0s", field="Machine spec.version")
+    assert list(machine_rules.windows_problems("v1.36.3+k0s")) == []
+    [problem] = machine_rules.windows_problems("v1.33.9+k0s", field="Machine spec.version")
     assert str(problem).startswith("Machine spec.version: v1.33.9+k0s has no workers on Windows")
-    assert list(worker_config_checks.windows_problems(None)) == []
+    assert list(machine_rules.windows_problems(None)) == []
 
 
 def support(version: str) -> Problem | None:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hosted_cp.api.base import Kind
-from hosted_cp.api.conversion import ANNOTATION, ANNOTATIONS_LIMIT, ConversionError, convert
+from hosted_cp.api.conversion import ANNOTATION, ANNOTATIONS_LIMIT, STATUS_FIELD, ConversionError, convert
 from hosted_cp.api.conversion_review import review
 from hosted_cp.api.join_token_request import parse_join_token_request
 from hosted_cp.api.kinds import VERSIONED
@@ -49,7 +49,16 @@ def without_record(obj: dict[str, Any]) -> dict[str, Any]:
     """As somebody would write it who has never seen the object in the other version."""
     bare = copy.deepcopy(obj)
     bare["metadata"].get("annotations", {}).pop(ANNOTATION, None)
+    if isinstance(bare.get("status"), dict):
+        record = json.loads(bare["status"].pop(STATUS_FIELD, "{}"))
+        if record.get("alone"):
+            del bare["status"]
     return bare
+
+
+def status_of(obj: dict[str, Any]) -> Any:
+    """The status as a reader sees it."""
+    return without_record(obj).get("status")
 
 
 def served(obj: dict[str, Any]) -> dict[str, Any]:
@@ -159,7 +168,8 @@ def body(obj: dict[str, Any]) -> Leaves:
         for key, each in obj["metadata"].get("annotations", {}).items()
         if key.startswith("k0smotron.io/") and key != ANNOTATION
     }
-    return leaves({key: obj[key] for key in ("spec", "status") if key in obj} | {"annotations": annotations})
+    parts = {"spec": obj.get("spec"), "status": status_of(obj)}
+    return leaves({key: each for key, each in parts.items() if each is not None} | {"annotations": annotations})
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=NAMES)
@@ -174,7 +184,7 @@ def test_who_edits_through_the_other_version_wins_and_breaks_nothing_else(kind: 
         # Some fields become what they are in a stranger, or go; at any depth.
         for part in data.draw(st.sampled_from([["spec"], ["status"], ["spec", "status"]])):
             edit(edited, donor, (part,), data)
-        edited = served(edited)
+        edited = kept_in_status(served(edited), seen)
         result = there(edited)
         # What the fields of the other version say alone, before and after the edit, is what was edited in truth.
         before, after = body(there(without_record(seen))), body(there(without_record(edited)))
@@ -199,6 +209,14 @@ def test_who_edits_through_the_other_version_wins_and_breaks_nothing_else(kind: 
         assert body(there(result)) == body(edited)
 
     check()
+
+
+def kept_in_status(edited: dict[str, Any], seen: dict[str, Any]) -> dict[str, Any]:
+    """Who edits a status leaves alone what he does not know."""
+    status = seen.get("status")
+    if isinstance(status, dict) and STATUS_FIELD in status:
+        edited = {**edited, "status": {**edited.get("status", {}), STATUS_FIELD: status[STATUS_FIELD]}}
+    return edited
 
 
 def edit(target: Any, donor: Any, path: tuple[str, ...], data: st.DataObject) -> None:
@@ -342,7 +360,7 @@ def condition(kind: str, status: str, message: str) -> dict[str, Any]:
 
 def test_status_of_clusters() -> None:
     serving = {"conditions": [condition("Available", "True", "it serves")], "replicas": 1, "selector": "a=b"}
-    shown = there(cluster("v1beta2", {}, status=serving))["status"]
+    shown = status_of(there(cluster("v1beta2", {}, status=serving)))
     assert shown == {"ready": True, "reconciliationStatus": "it serves", "replicas": 1, "selector": "a=b"}
     said = {"deprecated": {"v1beta1": {"ready": False, "reconciliationStatus": "no"}}}
     assert there(cluster("v1beta2", {}, status=serving | said))["status"]["ready"] is False
@@ -392,7 +410,7 @@ def test_status_of_control_planes() -> None:
     hub |= {"availableReplicas": 1, "upToDateReplicas": 0}
     old = {"initialization": {"controlPlaneInitialized": True}, "initialized": True, "ready": True, "replicas": 3}
     old |= {"readyReplicas": 2, "unavailableReplicas": 2, "updatedReplicas": 0}
-    assert there(plane("v1beta2", hub))["status"] == old
+    assert status_of(there(plane("v1beta2", hub))) == old
     assert there(without_record(plane("v1beta1", old)))["status"] == hub
     assert there(plane("v1beta1", {"initialized": True}))["status"]["initialization"] == {
         "controlPlaneInitialized": True
@@ -481,13 +499,66 @@ def test_an_annotation_that_is_not_ours_does_nothing(text: str) -> None:
     assert "example.org/b" not in forged["metadata"].get("annotations", {})
 
 
-def test_an_annotation_that_would_be_too_large() -> None:
+SERVING = {"conditions": [condition("Available", "True", "it serves")], "replicas": 1, "initialized": True}
+FORGED: list[tuple[list[str], Any]] = [
+    (["status"], {"initialized": True}),
+    (["status", "initialized"], True),
+    (["status", "conditions"], [condition("Available", "True", "forged")]),
+    (["status", STATUS_FIELD], "forged"),
+    (["apiVersion"], "k0smotron.io/v9"),
+    (["kind"], "Secret"),
+    (["metadata"], {"name": "forged"}),
+    (["metadata", "uid"], "forged"),
+    (["metadata", "annotations", "k0smotron.io/cluster-ref-namespace"], 5),
+]
+
+
+@pytest.mark.parametrize(("path", "value"), FORGED)
+@pytest.mark.parametrize("version", ["v1beta1", "v1beta2"])
+def test_nobody_makes_up_a_status_or_an_object_by_the_annotation(version: str, path: list[str], value: Any) -> None:
+    for status in (None, {}, {"ready": False}, {"replicas": 0}):
+        for was in ({}, {"was": at(cluster(version, {}, status=status), ".".join(path))}):
+            text = json.dumps({OTHER[version]: [{"at": path, "is": value, **was}]})
+            clean = there(cluster(version, {}, status=status))
+            forged = there(cluster(version, {}, status=status, **{ANNOTATION: text}))
+            assert without_record(forged).get("status") == without_record(clean).get("status")
+            assert {**forged, "metadata": 0, "status": 0} == {**clean, "metadata": 0, "status": 0}
+            assert forged["metadata"]["name"] == "demo"
+            assert all(isinstance(each, str) for each in forged["metadata"].get("annotations", {}).values())
+
+
+def test_a_status_comes_back_from_an_update_that_has_no_annotation_and_with_none_that_is_stale() -> None:
+    stored = cluster("v1beta2", {"keyAlgorithm": "RSA-2048"}, status=SERVING)
+    seen = there(stored)
+    assert all(each["at"][0] != "status" for each in json.loads(seen["metadata"]["annotations"][ANNOTATION])["v1beta2"])
+    replaced = copy.deepcopy(seen)
+    replaced["metadata"].pop("annotations")  # a manifest of the user's; its status is the API server's copy
+    assert there(replaced)["status"] == SERVING
+    later = there(cluster("v1beta2", {"keyAlgorithm": "RSA-2048"}, status=SERVING | {"replicas": 3}))
+    stale = {**later, "metadata": seen["metadata"]}
+    assert there(stale)["status"] == SERVING | {"replicas": 3}
+
+
+def test_a_new_object_has_no_status_whatever_it_brings() -> None:
+    """An API server takes the status off what is created, in the version in which it is sent."""
+    seen = there(cluster("v1beta2", {}, status=SERVING))
+    del seen["status"]
+    assert "status" not in there(seen)
+
+
+def test_no_note_keeps_what_is_stored_from_being_read() -> None:
+    stored = cluster("v1beta2", {"replicas": 3}, **{ANNOTATION: '{"v1beta1":"too large"}'})
+    assert there(stored)["spec"]["replicas"] == 3
+
+
+def test_a_record_that_would_be_too_large() -> None:
     def annotations_of(obj: dict[str, Any]) -> int:
         return sum(len(key.encode()) + len(value.encode()) for key, value in obj["metadata"]["annotations"].items())
 
     patch = {"target": {"kind": "Service", "component": "x"}, "patch": {"type": "json", "content": "[]"}}
     status = {"conditions": [condition("Available", "True", "é" * 20_000) | {"type": str(each)} for each in range(9)]}
     hub = cluster("v1beta2", {"patches": [patch]}, status=status, other="x" * 1000)
+    assert STATUS_FIELD not in there(hub)["status"]
     seen = there(hub)
     assert annotations_of(seen) <= ANNOTATIONS_LIMIT
     # The operator reports its status again; what the user wrote is there.

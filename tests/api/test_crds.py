@@ -184,6 +184,7 @@ ADDED = {
         "status.externalAddress",
     ),
     *("status.controlPlaneEndpoint", "status.decisions", "status.certificates", "status.expiration"),
+    "status.conversionData",
 }
 #: Fields whose inside is a core Kubernetes type or free-form.
 OPAQUE = (

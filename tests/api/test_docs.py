@@ -8,7 +8,7 @@ import pytest
 
 from hosted_cp.api import docs
 from hosted_cp.api.cluster import Cluster
-from hosted_cp.api.docs import KINDS
+from hosted_cp.api.kinds import VERSIONED
 from hosted_cp.api.schema import openapi
 
 FILE = Path(__file__).parents[2] / "docs" / "kinds.md"
@@ -33,7 +33,7 @@ def test_the_dropped_defaults_are_listed_and_really_dropped() -> None:
         kind, _, path = each.field.replace("`", "").partition(" ")
         assert each.field in page
         assert each.why in page
-        schema = openapi(next(found for found in KINDS if found.__name__ == kind))
+        schema = openapi(next(each.hub for each in VERSIONED if each.hub.__name__ == kind))
         for step in path.split("."):
             schema = schema["properties"][step]
         assert "default" not in schema
@@ -44,6 +44,23 @@ def test_fields_that_are_not_acted_on_exist() -> None:
         schema = openapi(Cluster)
         for step in path.split("."):
             schema = schema["properties"][step]
+
+
+def test_every_kind_is_there_at_both_versions_with_what_differs() -> None:
+    page = docs.page()
+    for versions in VERSIONED:
+        name = versions.hub.__name__
+        assert f"\n## {name}\n" in page
+        old = page.partition(f"### {name} at v1beta1\n")[2].partition("\n## ")[0]
+        assert old, name
+    control_plane = page.partition("\n## K0smotronControlPlane\n")[2].partition("\n## ")[0]
+    assert "`spec.controlPlaneEndpoint.host`" in control_plane
+    assert "`spec.storage.kine`" not in control_plane  # it stands with Cluster
+    worker = page.partition("\n## K0sWorkerConfig\n")[2].partition("\n## ")[0]
+    hub, old = worker.split("### K0sWorkerConfig at v1beta1")
+    assert "`spec.preK0sCommands`" in hub
+    assert "| `spec.preStartCommands`" in old
+    assert "v1beta2 alone has `spec.preK0sCommands`" in old
 
 
 def test_every_rule_and_field_is_on_the_page() -> None:

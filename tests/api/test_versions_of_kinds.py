@@ -242,6 +242,7 @@ _WORKER: dict[str, tuple[str, Any, str]] = {
     "provisioner": ("object", None, "v1beta2"),
     "provisioner.customUserDataRef.secretRef.key": ("string", None, "v1beta2"),
     "provisioner.ignition.variant": ("string", None, "v1beta2"),
+    "provisioner.instanceData": ("boolean", None, "v1beta2"),  # ours
     "provisioner.platform": ("string", "linux", "v1beta2"),
     "provisioner.type": ("string", "cloud-config", "v1beta2"),
     "secretMetadata.annotations": ("map[string]string", None, "both"),

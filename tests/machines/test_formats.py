@@ -115,6 +115,15 @@ def test_instance_data_is_filled_in_only_when_it_was_asked_for() -> None:
     assert b"{{" not in silent.value
     assert identifier in "\n".join(cloud(worker(provider_id=identifier))["runcmd"])
     assert "not filled in" in silent.warnings[0]
+    assert "set spec.provisioner.instanceData" in silent.warnings[0]
+
+
+@pytest.mark.parametrize("variable", ["k0sDownloadCommands", "k0sInstallCommand", "k0sStartCommand", "files"])
+def test_variables_that_only_k0smotron_fills_in_are_refused(variable: str) -> None:
+    text = f"## template: jinja\n#cloud-config\nruncmd:\n  - {{{{ k0smotron_{variable} }}}}\n".encode()
+    with pytest.raises(WorkerError, match=f"asks for k0smotron_{variable}, a variable of .* CloudInitVars"):
+        render_(worker(custom=text))
+    render_(worker(custom=b"#cloud-config\nruncmd: [k0smotron_filesystem]\n"))
 
 
 def test_expressions_that_are_no_look_up_stay_text() -> None:

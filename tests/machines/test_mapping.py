@@ -68,7 +68,7 @@ def test_every_field_arrives() -> None:
         ignition=Ignition(variant="fcos", version="1.5.0", additional_config="variant: fcos"),
         custom=SecretValue(secret="custom", key="data", digest=worker.custom.digest),
     )
-    unsaid = {"pool", "taints", "instance_data"}
+    unsaid = {"pool", "taints", "instance_data"}  # the last cannot be with Ignition; see below
     plain = Worker(name="", version=Version(1, 1, 1))
     fields = {each.name for each in dataclasses.fields(Worker)} - unsaid
     same = {name for name in fields if getattr(worker, name) == getattr(plain, name)}
@@ -85,6 +85,12 @@ def test_windows(kind: str) -> None:
     worker = mapped(waiting(provisioner={"type": kind, "platform": "windows"}).owned().cluster())
     assert isinstance(worker, Worker)
     assert (worker.format, worker.platform) == (Format(kind), Platform.WINDOWS)
+
+
+def test_instance_data_is_asked_for() -> None:
+    worker = mapped(waiting(provisioner={"instanceData": True}).owned().cluster())
+    assert isinstance(worker, Worker)
+    assert worker.instance_data
 
 
 def test_where_content_comes_from() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from hosted_cp.api.kinds import VERSIONED
+from hosted_cp.webhooks import admission
 from hosted_cp.webhooks.admission import TOPOLOGY_DRY_RUN, Context, review
 from tests.component.hosting import CATALOGUE
 
@@ -129,6 +130,31 @@ def test_a_fault_that_stands_already_is_warned_of_and_a_new_one_refused() -> Non
     worse = asked(obj("Cluster", {"version": "v1.20.1", "replicas": 0}), old)
     assert [each["field"] for each in worse["status"]["details"]["causes"]] == ["spec.replicas"]
     assert asked(obj("Cluster", {"version": "v1.36.3"}), old)["allowed"]
+
+
+@pytest.mark.parametrize("depth", [admission.DEEPEST + 1, 900])
+def test_a_spec_that_no_other_version_could_be_read_of_is_refused(depth: int) -> None:
+    def config(levels: int, **more: Any) -> dict[str, Any]:
+        deep: Any = []
+        for _ in range(levels):
+            deep = {"a": deep}
+        return obj("Cluster", {"k0sConfig": deep, **more})
+
+    [cause] = asked_deep(config(depth))["status"]["details"]["causes"]
+    assert cause["field"] == "spec.k0sConfig"
+    assert cause["message"] == f"is nested more than {admission.DEEPEST} levels deep; write it flatter"
+    assert asked_deep(config(depth), config(3))["allowed"] is False
+    kept = asked_deep(config(depth, replicas=2), config(depth))
+    assert kept["allowed"]
+    assert kept["warnings"] == [f"spec.k0sConfig: {cause['message']} (as before)"]
+    assert asked_deep(config(3), config(depth))["allowed"]
+
+
+def asked_deep(new: dict[str, Any], old: dict[str, Any] | None = None) -> dict[str, Any]:
+    request = {"uid": "u", "operation": "UPDATE" if old else "CREATE", "object": new, "oldObject": old}
+    request["kind"] = {"group": GROUPS["Cluster"], "version": "v1beta2", "kind": "Cluster"}
+    response: dict[str, Any] = review({"request": request}, CONTEXT)["response"]
+    return response
 
 
 def test_what_a_tenant_keeps_for_life_cannot_change() -> None:

@@ -98,6 +98,16 @@ async def test_what_is_nested_as_deeply_as_can_be_stored_is_converted() -> None:
         assert response["convertedObjects"][0]["spec"]["k0sConfig"]["spec"]["x"] == deep
 
 
+async def test_what_is_nested_too_deeply_to_be_read_is_said_to_be_so() -> None:
+    async with webhook() as there:
+        for path in (server.CONVERT, "/validate-k0smotron-io-v1beta2-cluster"):
+            code, said = await there.post(path, b'{"request":' + b"[" * 50_000 + b"]" * 50_000 + b"}")
+            assert code == 400
+            assert b"nested too deeply to be read" in said
+            assert b"flatten it" in said
+        assert (await there.get("/healthz"))[0] == 200
+
+
 async def test_a_large_question_holds_up_no_small_one() -> None:
     many = [obj("Cluster", GOOD["Cluster"], metadata={"name": f"c{number}"}) for number in range(2000)]
     async with webhook() as there:

@@ -22,6 +22,7 @@ from hosted_cp.api.cluster import (
 )
 from hosted_cp.api.core import K0sConfig, Resources, TopologySpreadConstraint, Volume
 from hosted_cp.api.database import PLACEHOLDER
+from hosted_cp.api.status import Convertible
 
 
 class ServiceV1Beta1(Service):
@@ -112,7 +113,7 @@ class ClusterSpec(Model):
     """Not supported yet."""
 
 
-class ClusterStatus(Model):
+class ClusterStatus(Convertible):
     """What the operator reports."""
 
     ready: bool | None = None

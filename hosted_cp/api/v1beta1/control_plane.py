@@ -14,7 +14,7 @@ from hosted_cp.api import contract
 from hosted_cp.api.base import Column, Int32, Kind, Model
 from hosted_cp.api.contract import TemplateMetadata, TemplateStatus
 from hosted_cp.api.control_plane import Initialization, VersionText
-from hosted_cp.api.status import Conditions
+from hosted_cp.api.status import Conditions, Convertible
 from hosted_cp.api.v1beta1.cluster import ClusterSpec
 
 
@@ -25,7 +25,7 @@ class K0smotronControlPlaneSpec(ClusterSpec):
     """Version of k0s as the kubelet reports it, such as `v1.36.3+k0s`: workers of that version compare as equal."""
 
 
-class K0smotronControlPlaneStatus(Model):
+class K0smotronControlPlaneStatus(Convertible):
     """What the operator reports."""
 
     conditions: Conditions | None = None

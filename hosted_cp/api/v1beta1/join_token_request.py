@@ -9,6 +9,7 @@ from pydantic import ConfigDict, Field
 
 from hosted_cp.api.base import Column, Kind, Model, Rule, rules
 from hosted_cp.api.join_token_request import EXPIRY_RULE, unchanged
+from hosted_cp.api.status import Convertible
 
 
 class ClusterRef(Model):
@@ -44,7 +45,7 @@ class JoinTokenRequestSpec(Model):
     """What joins."""
 
 
-class JoinTokenRequestStatus(Model):
+class JoinTokenRequestStatus(Convertible):
     """What the operator reports."""
 
     reconciliation_status: str

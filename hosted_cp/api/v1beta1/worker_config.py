@@ -11,7 +11,7 @@ from hosted_cp.api import contract
 from hosted_cp.api.base import Column, Kind, Model, Strings
 from hosted_cp.api.cluster import ObjectMetadata
 from hosted_cp.api.contract import TemplateMetadata, TemplateStatus
-from hosted_cp.api.status import Conditions
+from hosted_cp.api.status import Conditions, Convertible
 from hosted_cp.api.worker_config import ContentSource, File, Ignition
 
 
@@ -46,7 +46,7 @@ class K0sWorkerConfigSpec(Model):
     """Labels and annotations for the Secret with the bootstrap data."""
 
 
-class K0sWorkerConfigStatus(Model):
+class K0sWorkerConfigStatus(Convertible):
     """What the operator reports."""
 
     conditions: Conditions | None = None
