@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 
+from hosted_cp.api.machine_rules import mode
 from hosted_cp.machines.windows import SCRIPT, install_script
 from hosted_cp.machines.worker import Platform, Resolved, Worker, WorkerError, token_path
 
@@ -17,16 +17,6 @@ class Written:
     content: bytes = field(repr=False)
     #: Four octal digits, or "".
     permissions: str
-
-
-#: `0644`, `644`, and as Go and Python write octal numbers.
-_MODE = re.compile(r"(?:0o)?0*([0-7]{1,4})")
-
-
-def mode(permissions: str) -> int | None:
-    """What `permissions` mean; None if they mean nothing."""
-    found = _MODE.fullmatch(permissions)
-    return int(found[1], 8) if found else None
 
 
 def written(worker: Worker, resolved: Resolved) -> list[Written]:

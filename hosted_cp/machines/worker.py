@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal, TypeAlias
 
+from hosted_cp.api import machine_rules
 from hosted_cp.k0s.versions import Version
 from hosted_cp.planning.recipes import config_map_material
 
@@ -28,9 +29,6 @@ WINDOWS_SENTINEL = r"C:\run\cluster-api\bootstrap-success.complete"
 
 #: User data of EC2, and of most who copied it, end here (bytes).
 SMALLEST_LIMIT = 16 * 1024
-
-#: The oldest k0s whose worker runs as a Windows service by this procedure.
-WINDOWS_SINCE = Version(1, 34, 2, 0)
 
 
 class Format(StrEnum):
@@ -160,10 +158,8 @@ def secret_values(worker: Worker) -> Iterator[SecretValue]:
 
 
 def token_path(worker: Worker) -> str:
-    """Where the join token is written. (The Linux default holds on Windows as well, as it does in k0smotron.)"""
-    folder = worker.working_dir or "/etc"
-    separator = "\\" if worker.platform is Platform.WINDOWS and "\\" in folder else "/"
-    return f"{folder.rstrip(separator)}{separator}k0s.token"
+    """Where the join token is written."""
+    return machine_rules.token_path(worker.working_dir, windows=worker.platform is Platform.WINDOWS)
 
 
 def binary_path(worker: Worker) -> str:

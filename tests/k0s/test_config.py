@@ -172,6 +172,22 @@ def test_health_is_open_to_anyone_only_where_nothing_else_is(
     assert probes_by_http(wished, version) is http
 
 
+@pytest.mark.parametrize(
+    ("version", "api", "period"),
+    [
+        (NEWEST, {}, None),
+        (OLD, {}, "18s"),
+        (parse("v1.35.4+k0s.0"), {}, "18s"),
+        (OLD, {"extraArgs": {"shutdown-watch-termination-grace-period": "5s"}}, "5s"),
+    ],
+)
+def test_watches_end_with_the_api_server_also_where_k0s_does_not_say_so(
+    version: Version, api: dict[str, Any], period: str | None
+) -> None:
+    arguments = spec_of(hosted_config(user(api=api), hosted(version=version)))["api"].get("extraArgs", {})
+    assert arguments.get("shutdown-watch-termination-grace-period") == period
+
+
 def test_the_life_of_k0s_leaves() -> None:
     assert k0s_leaf_life(None) == timedelta(hours=8760)
     assert k0s_leaf_life(user(api={"ca": {"certificatesExpireAfter": "48h"}})) == timedelta(days=2)
