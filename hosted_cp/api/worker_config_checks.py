@@ -86,6 +86,12 @@ def _provisioner(given: Provisioner) -> Iterator[Problem]:
     yield from machine_rules.format_problems(field, type=given.type, platform=given.platform)
     if given.type == "ignition" and given.ignition is None:
         yield machine_rules.ignition_missing(field)
+    if given.instance_data and (given.type, given.platform) != ("cloud-config", "linux"):
+        yield Problem(
+            field=f"{field}.instanceData",
+            fault=f"is set, and nothing fills in data of the instance in type {given.type} on {given.platform}",
+            remedy="leave it out, or use type cloud-config on linux",
+        )
     if given.ignition is not None:
         yield from _ignition(given.ignition, f"{field}.ignition")
     if given.custom_user_data_ref is not None:

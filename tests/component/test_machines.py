@@ -29,8 +29,8 @@ def data(worker: Worker) -> bytes:
 
 
 def _name(index: int, payload: str) -> str:
-    """A payload as the name of a file: no slash, and no longer than a name may be."""
-    text = payload.replace("/", "\u2215")
+    """A payload as the name of a file: nothing that no path may have, and no longer than a name may be."""
+    text = "".join("\u2215" if each == "/" or each < " " or each == "\x7f" else each for each in payload)
     while len(text.encode()) > 200:
         text = text[:-1]
     return f"{index} {text}"
