@@ -13,6 +13,7 @@ import weakref
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from hosted_cp.kube.errors import NotFound
 from hosted_cp.kube.loop import Controller, Key, Look
 from hosted_cp.kube.resources import CLUSTER, JOIN_TOKEN_REQUEST, SECRET, Resource
 from hosted_cp.kube.store import Change
+from hosted_cp.kube.tenant import TenantAccess
 from hosted_cp.operator import Kind, Operator, Options, Parts
 from hosted_cp.planning.actions import Plan
 from tests.component.apiserver import Access, Server
@@ -99,7 +101,11 @@ class Routed:
         found = self.inner.look(key, failure=failure)
         if found is None or found.tenant is None:
             return found
-        return replace(found, tenant=replace(found.tenant, server=self.url))
+        return replace(found, tenant=partial(self._routed, found))
+
+    def _routed(self, found: Look[Any]) -> TenantAccess | None:
+        access = found.tenant() if callable(found.tenant) else found.tenant
+        return replace(access, server=self.url) if access is not None else None
 
     def plan(self, view: Any) -> Plan:
         made = self.inner.plan(view)
