@@ -207,6 +207,44 @@ def test_an_edit_at_v1beta1_takes_nothing_away(api: Api) -> None:
     assert api.get(kind, "v1beta2", "new")["spec"] == {**stored["spec"], "replicas": 2}
 
 
+def test_who_may_write_an_object_may_not_write_its_status(api: Api) -> None:
+    kind = "K0smotronControlPlane"
+    lie = {"initialization": {"controlPlaneInitialized": True}, "k0sVersion": "v1.36.3+k0s.2"}
+    forged = {
+        ANNOTATION: json.dumps(
+            {"v1beta2": [{"at": ["status"], "is": lie}, *({"at": ["status", key], "is": lie[key]} for key in lie)]}
+        )
+    }
+    new = manifest(kind, "v1beta1", "liar", {"version": "v1.36.3+k0s"})
+    new["metadata"]["annotations"] = forged
+    assert "status" not in api.ask("POST", kind, "v1beta1", "liar", {**new, "status": {"initialized": True}})
+    assert "status" not in api.get(kind, "v1beta2", "liar")
+    honest = {"initialization": {"controlPlaneInitialized": False}, "k0sVersion": "v1.36.3+k0s.1", "replicas": 1}
+    api.ask("PATCH", kind, "v1beta2", "liar", {"status": honest}, part="status")
+    said = api.get(kind, "v1beta2", "liar")["status"]
+    # A manifest without a word of how it was converted before, and a lie in its place.
+    seen = api.get(kind, "v1beta1", "liar")
+    seen["metadata"]["annotations"] = forged
+    seen["status"] = {"initialized": True, "conversionData": forged[ANNOTATION]}
+    api.ask("PUT", kind, "v1beta1", "liar", seen)
+    assert api.get(kind, "v1beta2", "liar")["status"] == said
+
+
+def test_no_annotation_ends_a_list(api: Api) -> None:
+    for name, value in {
+        "kind": {"at": ["kind"], "is": "Secret"},
+        "version": {"at": ["apiVersion"], "is": "v9"},
+        "text": {"at": ["metadata", "annotations", "k0smotron.io/conversion-dropped-service.labels"], "is": 5},
+    }.items():
+        body = manifest("Cluster", "v1beta2", f"odd-{name}", {"replicas": 1})
+        body["metadata"]["annotations"] = {ANNOTATION: json.dumps({"v1beta1": [value]})}
+        api.ask("POST", "Cluster", "v1beta2", f"odd-{name}", body)
+    body["metadata"] |= {"name": "odd-large", "annotations": {ANNOTATION: '{"v1beta1":"too large"}'}}
+    api.ask("POST", "Cluster", "v1beta2", "odd-large", body)
+    listed = [each["metadata"]["name"] for each in api.get("Cluster", "v1beta1", "")["items"]]
+    assert {"odd-kind", "odd-version", "odd-text", "odd-large"} <= set(listed)
+
+
 @pytest.mark.parametrize(
     ("kind", "change", "says"),
     [
