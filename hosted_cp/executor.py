@@ -60,6 +60,7 @@ from hosted_cp.planning.recipes import (
     Reusable,
     config_map_name,
     is_annotating,
+    kept_by,
 )
 
 log = logging.getLogger(__name__)
@@ -397,13 +398,19 @@ class Executor:
         data = await self._sources.fulfil(action.recipe, inputs.secrets)
         wanted = _annotated(diff.stamped(action.body, action.recipe), action.recipe, inputs)
         body = {**_with_foreign_metadata(wanted, known), "data": _encoded(data)}
+        kept = kept_by(action.recipe)
         try:
-            answer = await client.replace(resource, body, deadline=action.deadline)
+            if kept:
+                patch = _patch_beside(kept, body, known)
+                answer = await client.merge_patch(resource, ref.namespace, ref.name, patch, deadline=action.deadline)
+            else:
+                answer = await client.replace(resource, body, deadline=action.deadline)
         except (errors.Conflict, errors.NotFound):
             await self._look_again(run, client, action)
             raise _Stale(f"{ref} has changed") from None
         run.writes += 1
-        run.made[ref.name] = data
+        if not kept:
+            run.made[ref.name] = data
         self._feed(run, action, answer)
 
     async def _patch_metadata(self, run: _Run, client: ApiClient, action: PatchMetadata) -> None:
@@ -617,6 +624,20 @@ def _with_foreign_metadata(body: dict[str, Any], live: Observed) -> dict[str, An
         "finalizers": list(live.finalizers),
     }
     return {**body, "metadata": metadata}
+
+
+def _patch_beside(kept: frozenset[str], body: Object, live: Observed) -> dict[str, Any]:
+    """The merge patch that does what a PUT of the body would, but for those keys of the data that are `kept`."""
+    metadata = body["metadata"]
+    there = live.secret.digests if live.secret is not None else {}
+    return {
+        "metadata": {
+            **{key: metadata[key] for key in ("uid", "resourceVersion", "ownerReferences")},
+            "labels": merge_difference(live.labels, metadata["labels"]),
+            "annotations": merge_difference(live.annotations, metadata["annotations"]),
+        },
+        "data": {**dict.fromkeys(there.keys() - kept), **body["data"]},
+    }
 
 
 def _annotated(body: dict[str, Any], recipe: Recipe, inputs: Inputs) -> dict[str, Any]:

@@ -34,7 +34,7 @@ from hosted_cp.hosting.pods import ready
 from hosted_cp.hosting.tenant import Tenant, once
 from hosted_cp.hosting.wanted import Wanted
 from hosted_cp.planning.observed import Observed, SecretFacts
-from hosted_cp.planning.recipes import Inputs, MaterialError
+from hosted_cp.planning.recipes import Inputs
 
 PEER_PORT = 2380
 #: The volume claim template of the members; claims are called `<this>-<pod>`.
@@ -55,8 +55,6 @@ UNMARKED = "unmarked"
 class PermitRecipe:
     """The data of the permit. Everything but the token is public and stands in the recipe itself."""
 
-    #: Name of the Secret, so that the token in it can be kept.
-    secret: str
     bootstrapped: bool
     #: Members by ordinal: `<name>=<peer URL>`.
     peers: tuple[str, ...]
@@ -67,7 +65,11 @@ class PermitRecipe:
 
     @property
     def needs(self) -> tuple[str, ...]:
-        return (self.secret,) if self.keep_token else ()
+        return ()
+
+    @property
+    def keeps(self) -> frozenset[str]:
+        return frozenset({TOKEN}) if self.keep_token else frozenset()
 
     def printed(self) -> Mapping[str, Any]:
         return {"recipe": "etcdPermit", TOKEN: "random, kept", **self.public()}
@@ -87,13 +89,8 @@ class PermitRecipe:
         return SecretFacts(type="Opaque", digests={TOKEN: "", **{key: _digest(v) for key, v in self.public().items()}})
 
     def fulfil(self, inputs: Inputs) -> Mapping[str, bytes]:
-        if self.keep_token:
-            token = inputs.secrets.get(self.secret, {}).get(TOKEN)
-            if not token:
-                raise MaterialError(f"Secret {self.secret}: key {TOKEN} is missing, so the permit cannot be renewed")
-        else:
-            token = inputs.entropy(16).hex().encode()
-        return {TOKEN: token, **{key: value.encode() for key, value in self.public().items()}}
+        made = {} if self.keep_token else {TOKEN: inputs.entropy(16).hex().encode()}
+        return {**made, **{key: value.encode() for key, value in self.public().items()}}
 
 
 def member_key(ordinal: int) -> str:
@@ -173,7 +170,6 @@ def recipe(t: Tenant) -> PermitRecipe:
     count = members(t)
     facts = _facts(t)
     return PermitRecipe(
-        secret=t.names.etcd_permit,
         bootstrapped=is_bootstrapped(t),
         peers=tuple(
             f"{member_name(t, i)}=https://{member_name(t, i)}.{t.names.etcd}:{PEER_PORT}" for i in range(count)

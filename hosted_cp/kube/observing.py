@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -22,8 +21,10 @@ import msgspec
 from hosted_cp.kube.resources import CONFIG_MAP, SECRET, Resource
 from hosted_cp.pki.facts import config_map_facts, secret_facts
 from hosted_cp.planning.actions import FIELD_MANAGER, Ref
+from hosted_cp.planning.diff import OWN_METADATA_ANNOTATION
 from hosted_cp.planning.memo import Memo
 from hosted_cp.planning.observed import Observed, SecretFacts
+from hosted_cp.planning.packing import pack
 
 _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
@@ -40,10 +41,6 @@ _BY_FACTS = (SECRET, CONFIG_MAP)
 
 #: What is kept where nobody says: all.
 _ALL: Mapping[str, frozenset[str]] = {}
-
-#: Bytes of JSON above which it is kept compressed: of a StatefulSet a third is left, for 40 microseconds, and 15 for
-#: each time it is looked at.
-_LONG = 4096
 
 #: How many different sets of labels, owners and managers are kept once. A thousand tenants have some 6,000.
 _SHARED = 32_768
@@ -94,6 +91,7 @@ _encode = msgspec.json.Encoder().encode
 _labels: Memo[dict[str, str]] = Memo(most=_SHARED)
 _owners: Memo[tuple[dict[str, Any], ...]] = Memo(most=_SHARED)
 _managers: dict[frozenset[str], frozenset[str]] = {}
+_shared_texts: dict[str, str] = {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,22 +122,30 @@ def observe(
         parts = _parts(raw)
         metadata = _metadata(parts["metadata"])
         facts = _facts(parts, resource) if resource in _BY_FACTS and not metadata_only else None
-        kept = b"" if metadata_only or resource == SECRET else _kept(parts, metadata, resource, keep)
         labels = _labels.get(metadata.labels, answer=lambda: _texts(metadata.labels) or {})
+        kept = b"" if metadata_only or resource == SECRET else _kept(parts, metadata, labels, resource, keep)
         owners = _owners.get(
             metadata.ownerReferences, answer=lambda: tuple(_owner_list(metadata.ownerReferences) or ())
         )
     except (msgspec.DecodeError, KeyError) as fault:
         raise Unreadable(f"an object of kind {resource.kind} cannot be read: {type(fault).__name__}") from None
     managers = metadata.managedFields or ()
+    namespace = metadata.namespace
     annotations = metadata.annotations or {}
     annotations.pop(_LAST_APPLIED, None)
+    if OWN_METADATA_ANNOTATION in annotations:
+        annotations[OWN_METADATA_ANNOTATION] = _shared_text(annotations[OWN_METADATA_ANNOTATION])
     return Observed(
-        ref=Ref(api_version=resource.api_version, kind=resource.kind, namespace=metadata.namespace, name=metadata.name),
+        ref=Ref(
+            api_version=resource.api_version,
+            kind=resource.kind,
+            namespace=None if namespace is None else _shared_text(namespace),
+            name=metadata.name,
+        ),
         uid=metadata.uid,
         resource_version=metadata.resourceVersion,
         generation=metadata.generation,
-        created=metadata.creationTimestamp or "",
+        created=_shared_text(metadata.creationTimestamp or ""),
         deleting=metadata.deletionTimestamp is not None,
         labels=labels,
         annotations=annotations,
@@ -192,6 +198,13 @@ def _facts(parts: dict[str, msgspec.Raw], resource: Resource) -> SecretFacts:
     return secret_facts(type=kind, data=_data(parts))
 
 
+def _shared_text(text: str) -> str:
+    """One and the same for equal texts that come again: namespaces, moments, notes of what is ours."""
+    if len(_shared_texts) >= _SHARED:
+        _shared_texts.clear()
+    return _shared_texts.setdefault(text, text)
+
+
 def _shared_managers(managers: frozenset[str]) -> frozenset[str]:
     if len(_managers) >= _SHARED:
         _managers.clear()
@@ -199,7 +212,11 @@ def _shared_managers(managers: frozenset[str]) -> frozenset[str]:
 
 
 def _kept(
-    parts: dict[str, msgspec.Raw], metadata: _Metadata, resource: Resource, keep: Mapping[str, frozenset[str]]
+    parts: dict[str, msgspec.Raw],
+    metadata: _Metadata,
+    labels: Mapping[str, str],
+    resource: Resource,
+    keep: Mapping[str, frozenset[str]],
 ) -> bytes:
     for part, wanted in keep.items():
         if part in parts:
@@ -214,8 +231,5 @@ def _kept(
     parts["apiVersion"] = msgspec.Raw(_encode(resource.api_version))
     parts["kind"] = msgspec.Raw(_encode(resource.kind))
     parts["metadata"] = msgspec.Raw(_encode(members))
-    text = _encode(parts)
-    if len(text) > _LONG:
-        return zlib.compress(text, 1)
-    # A copy, because an encoder's result may hold a larger buffer than it needs.
-    return bytes(memoryview(text))
+    # (A copy, because an encoder's result may hold a larger buffer than it needs.)
+    return bytes(memoryview(pack(_encode(parts), sort=f"{resource.kind} {labels.get('component', '')}")))

@@ -7,7 +7,6 @@ five of its Secrets.
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -18,6 +17,7 @@ import orjson
 
 from hosted_cp.api.database import DatabaseFacts
 from hosted_cp.planning.actions import Ref
+from hosted_cp.planning.packing import unpack
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -110,14 +110,14 @@ class Observed:
     posted: bool = False
     #: Only for Secrets and ConfigMaps.
     secret: SecretFacts | None = None
-    #: JSON without managedFields, compressed (zlib) if it is long: see `json`. Empty for Secrets, ConfigMaps, and kinds
+    #: JSON without managedFields, packed if it is long: see `json`. Empty for Secrets, ConfigMaps, and kinds
     #: of which only metadata is kept.
     raw: bytes = field(default=b"", repr=False)
 
     @property
     def json(self) -> bytes:
         """`raw` as text."""
-        return self.raw if self.raw[:1] in (b"{", b"") else zlib.decompress(self.raw)
+        return unpack(self.raw)
 
     @cached_property
     def body(self) -> Mapping[str, Any]:

@@ -82,6 +82,21 @@ class Annotating(Recipe, Protocol):
         """Annotations of the Secret; they take the place of those of the same names in the plan."""
 
 
+@runtime_checkable
+class Keeping(Recipe, Protocol):
+    """A recipe for a part of a Secret: some keys of what exists stay as they are, and are not read for it."""
+
+    @property
+    def keeps(self) -> frozenset[str]:
+        """Those keys; none if everything is made."""
+
+
+def kept_by(recipe: Recipe) -> frozenset[str]:
+    """The keys of an existing Secret that a recipe leaves as they are."""
+    found: frozenset[str] = getattr(recipe, "keeps", frozenset())
+    return found
+
+
 def is_annotating(recipe: Recipe) -> TypeGuard[Annotating]:
     """As `isinstance` says, at a hundredth of its cost: for a protocol that compares all members, each time."""
     return hasattr(type(recipe), "annotations")

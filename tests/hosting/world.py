@@ -61,6 +61,7 @@ from hosted_cp.planning.recipes import (
     config_map_name,
 )
 from tests.hosting import pretend_pods
+    kept_by,
 from tests.hosting.pretend_pods import Script
 from tests.hosting.pretend_server import Json, PretendServer, Refused, encoded, observable, secret_data
 
@@ -367,9 +368,11 @@ class World:
                     return
                 data = self._fulfil(action.recipe, made)
                 stamped = diff.stamped(action.body, action.recipe)
-                stamped = _annotated(stamped, action.recipe, self._inputs(action.recipe, made))
-                server.replace({**_with_foreign_metadata(stamped, seen), "data": encoded(data)})
-                made[action.ref.name] = data
+                stamped = annotated(stamped, action.recipe, self._inputs(action.recipe, made))
+                held = secret_data(server.get(action.ref))
+                whole = {**data, **{key: held[key] for key in kept_by(action.recipe)}}
+                server.replace({**with_foreign_metadata(stamped, seen), "data": encoded(whole)})
+                made[action.ref.name] = whole
             case PatchMetadata():
                 metadata: Json = {"uid": action.uid, "resourceVersion": action.resource_version}
                 metadata |= {"labels": dict(action.labels)} if action.labels else {}
