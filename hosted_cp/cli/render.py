@@ -3,31 +3,45 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.resources import files
 from typing import Any
 
+import orjson
 import yaml
 
+from hosted_cp.api.base import Kind
 from hosted_cp.api.cluster import Cluster, parse_cluster
+from hosted_cp.api.control_plane import K0smotronControlPlane, parse_control_plane
 from hosted_cp.api.conversion import ConversionError, convert
-from hosted_cp.api.kinds import VERSIONED
+from hosted_cp.api.kinds import VERSIONED, Versions
 from hosted_cp.api.problems import Problem
 from hosted_cp.api.schema import defaulted, defaults, unknown_fields
+from hosted_cp.api.worker_config import K0sWorkerConfig, K0sWorkerConfigTemplate, parse_worker_config
+from hosted_cp.cli.manifest import CORE, Manifest, Object, group, mapping, name_of, namespace_of
+from hosted_cp.hosting import control_plane
 from hosted_cp.hosting.rehearsal import marked, rehearse
 from hosted_cp.hosting.settings import Settings
 from hosted_cp.hosting.view import TenantView
 from hosted_cp.hosting.wanted import Wanted
+from hosted_cp.machines import rehearsal as machines
+from hosted_cp.machines.view import MACHINE, MACHINE_POOL
 from hosted_cp.planning.actions import Ref
 from hosted_cp.planning.observed import Observed
 
 #: A moment and a UID for what depends on them; both are marked in the output.
 _NOW = datetime(2000, 1, 1, tzinfo=UTC)
 _UID = "00000000-0000-0000-0000-000000000000"
+#: Of the Cluster that owns a control plane.
+_CLUSTER_UID = "00000000-0000-0000-0000-000000000001"
 
+#: (objects to be printed, what is wrong in words).
+_Made = tuple[Sequence[Object], Sequence[object]]
 
-_API = f"{Cluster.group}/{Cluster.version}"
+#: Kinds that come to objects. Those of others, and requests for tokens, are read for what they say of these.
+_RENDERED: tuple[type[Kind], ...] = (Cluster, K0smotronControlPlane, K0sWorkerConfig, K0sWorkerConfigTemplate)
+_VERSIONS = {(each.hub.group, each.hub.__name__): each for each in VERSIONED if each.hub in _RENDERED}
 
 
 def catalogue() -> Mapping[str, Any]:
@@ -37,85 +51,191 @@ def catalogue() -> Mapping[str, Any]:
 
 
 def render_manifest(manifest: bytes, *, k0s_image: str | None, etcd_image: str | None) -> tuple[str, list[str]]:
-    """(YAML of all objects of all Clusters in the manifest, problems in words). Other kinds are passed over."""
+    """(YAML of all objects that the manifest comes to, problems in words)."""
     settings = Settings(catalogue=catalogue(), k0s_image=k0s_image, etcd_image=etcd_image)
-    documents: list[dict[str, Any]] = []
-    said: list[str] = []
     try:
-        bodies = [body for body in yaml.safe_load_all(manifest) if isinstance(body, dict)]
+        whole = Manifest(bodies=tuple(each for each in yaml.safe_load_all(manifest) if isinstance(each, dict)))
     except yaml.YAMLError as error:
         return "", [f"the manifest is no YAML: {error}"]
-    clusters = [body for body in bodies if _is_ours(body)]
-    if not clusters:
-        return "", [f"the manifest has no {Cluster.__name__} ({_API})"]
-    for body in clusters:
-        wanted, problems = _rendered(body, settings)
-        said += [f"Cluster {_mapping(body.get('metadata')).get('name') or ''}: {problem}" for problem in problems]
-        documents += [_printed(each) for each in wanted]
-    return yaml.safe_dump_all(documents, sort_keys=False, width=120) if documents else "", said
+    ours = [(each, _VERSIONS.get((group(each), str(each.get("kind"))))) for each in whole.bodies]
+    documents: list[Object] = []
+    said: list[str] = []
+    for body, versions in ours:
+        if versions is not None:
+            made, problems = _rendered(body, versions, whole, settings)
+            documents += made
+            said += [f"{versions.hub.__name__} {name_of(body)}: {problem}" for problem in problems]
+    if not any(versions for _, versions in ours):
+        kinds = ", no ".join(f"{each.__name__} ({each.group}/{each.version})" for each in _RENDERED)
+        return "", [f"the manifest has no {kinds}"]
+    text = yaml.dump_all(documents, Dumper=_Dumper, sort_keys=False, width=120) if documents else ""
+    return text, said
 
 
-def _is_ours(body: Mapping[str, Any]) -> bool:
-    """A Cluster of ours, of whatever version; Cluster API has a kind of that name, too."""
-    group = str(body.get("apiVersion")).partition("/")[0]
-    return body.get("kind") == Cluster.__name__ and group == Cluster.group
+def _rendered(body: Object, versions: Versions, whole: Manifest, settings: Settings) -> _Made:
+    """What one object comes to. What an API server would refuse or drop is a problem here as well."""
+    current, said = _current(body, versions)
+    if current is None:
+        return [], said
+    if versions.hub is Cluster:
+        made, problems = _cluster(current, settings)
+    elif versions.hub is K0smotronControlPlane:
+        made, problems = _control_plane(current, whole, settings)
+    else:
+        made, problems = _worker(current, versions.hub, whole, settings)
+    return made, [*said, *problems]
 
 
-def _rendered(body: Mapping[str, Any], settings: Settings) -> tuple[list[Wanted], list[Problem]]:
-    """What one Cluster comes to. What an API server would refuse or drop is a problem here as well."""
-    served = {f"{each.group}/{each.version}": each for each in VERSIONED[0].all}
+def _current(body: Object, versions: Versions) -> tuple[dict[str, Any] | None, list[Problem]]:
+    """(the object as it would be stored, what an API server would say of it)."""
+    hub = versions.hub
+    as_stored = f"write the {hub.__name__} as {hub.group}/{hub.version}"
+    served = {f"{each.group}/{each.version}": each for each in versions.all}
     kind = served.get(str(body.get("apiVersion")))
     if kind is None:
         fault = f"{str(body.get('apiVersion'))[:64]} is not served"
-        return [], [Problem(field="apiVersion", fault=fault, remedy=f"write the Cluster as {_API}")]
+        return None, [Problem(field="apiVersion", fault=fault, remedy=as_stored)]
     unknown = [
         Problem(
             field=field,
-            fault="is no field of a Cluster, and an API server would drop it",
+            fault=f"is no field of a {hub.__name__}, and an API server would drop it",
             remedy="correct its name or remove it; docs/kinds.md lists all fields",
         )
         for field in unknown_fields(kind, body)
     ]
-    if kind is not Cluster:
-        try:
-            body = convert(defaulted(dict(body), defaults(kind)), to=Cluster.version)
-        except ConversionError as error:
-            return [], [*unknown, Problem(field="spec", fault=str(error), remedy=f"write the Cluster as {_API}")]
-    wanted, problems = rehearse(_view(body, settings))
-    return wanted, [*unknown, *problems]
+    if kind is hub:
+        return dict(body), unknown
+    try:
+        return convert(defaulted(dict(body), defaults(kind)), to=hub.version), unknown
+    except ConversionError as error:
+        return None, [*unknown, Problem(field="spec", fault=str(error), remedy=as_stored)]
 
 
-def _mapping(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
+# --- control planes ---------------------------------------------------------------------------------------------------
 
 
-def _view(body: Mapping[str, Any], settings: Settings) -> TenantView:
-    metadata = _mapping(body.get("metadata"))
+def _cluster(body: Object, settings: Settings) -> _Made:
+    owner = _observed(body, Cluster, uid=_UID)
     parsed = parse_cluster(body)
-    owner = Observed(
-        ref=Ref(
-            api_version=_API,
-            kind=Cluster.__name__,
-            namespace=str(metadata.get("namespace") or "default"),
-            name=str(metadata.get("name") or ""),
-        ),
-        uid=_UID,
-        resource_version="",
-        generation=1,
-        labels=_mapping(metadata.get("labels")),
-        annotations=_mapping(metadata.get("annotations")),
-    )
-    return TenantView(
+    view = TenantView(
         now=_NOW, owner=owner, name=owner.ref.name, spec=parsed.spec, problems=parsed.problems, settings=settings
     )
+    return _tenant(view, Cluster)
 
 
-def _printed(wanted: Wanted) -> dict[str, Any]:
+def _control_plane(body: Object, whole: Manifest, settings: Settings) -> _Made:
+    """As it will be once Cluster API has put the owner reference of its Cluster onto it."""
+    cluster = whole.cluster_of(body)
+    if cluster is None:
+        return [], [
+            Problem(
+                field="metadata.ownerReferences",
+                fault="no Cluster of Cluster API in this file names it, and everything is named after that",
+                remedy=f"add the Cluster ({CORE}/v1beta2) with this object as spec.controlPlaneRef",
+            )
+        ]
+    name = name_of(cluster)
+    reference = {"apiVersion": f"{CORE}/v1beta2", "kind": "Cluster", "name": name, "uid": _CLUSTER_UID}
+    owner = _observed(body, K0smotronControlPlane, uid=_UID, owners=(reference,))
+    parsed = parse_control_plane(body)
+    tenant = TenantView(now=_NOW, owner=owner, name=name, spec=None, problems=parsed.problems, settings=settings)
+    core = _observed(cluster, None, uid=_CLUSTER_UID)
+    view = control_plane.ControlPlaneView(tenant=tenant, spec=parsed.spec, cluster=core)
+    return _tenant(control_plane.as_tenant(view), K0smotronControlPlane)
+
+
+def _tenant(view: TenantView, kind: type[Kind]) -> _Made:
+    wanted, problems = rehearse(view)
+    return [_printed(each, kind) for each in wanted], problems
+
+
+def _observed(
+    body: Object, kind: type[Kind] | None, *, uid: str, owners: tuple[Mapping[str, Any], ...] = ()
+) -> Observed:
+    """The object as it would be seen; `kind` where it is ours."""
+    metadata = mapping(body.get("metadata"))
+    ref = Ref(
+        api_version=f"{kind.group}/{kind.version}" if kind is not None else str(body.get("apiVersion")),
+        kind=str(body.get("kind")),
+        namespace=namespace_of(body),
+        name=name_of(body),
+    )
+    return Observed(
+        ref=ref,
+        uid=uid,
+        resource_version="",
+        generation=1,
+        labels=mapping(metadata.get("labels")),
+        annotations=mapping(metadata.get("annotations")),
+        owner_references=owners,
+        raw=orjson.dumps(body, option=orjson.OPT_NON_STR_KEYS),
+    )
+
+
+# --- workers ----------------------------------------------------------------------------------------------------------
+
+
+def _worker(body: Object, kind: type[Kind], whole: Manifest, settings: Settings) -> _Made:
+    """The bootstrap Secret of one machine of this config, or of one that is made from this template."""
+    template = kind is K0sWorkerConfigTemplate
+    spec = body.get("spec")
+    if template:
+        spec = mapping(mapping(spec).get("template")).get("spec")
+    parsed = parse_worker_config({"spec": spec})
+    user, machine = whole.machine_of(body) or ({}, {})
+    owner = str(user.get("kind", MACHINE))
+    cluster = whole.cluster_named(str(machine.get("clusterName")), namespace=namespace_of(body)) or {}
+    ref = Ref(
+        api_version=f"{K0sWorkerConfig.group}/{K0sWorkerConfig.version}",
+        kind=K0sWorkerConfig.__name__,
+        namespace=namespace_of(body),
+        name=machines.UNNAMED_MACHINE if template else name_of(body),
+    )
+    given = machines.Given(
+        machine_kind=MACHINE_POOL if owner == MACHINE_POOL else MACHINE,
+        machine_name=name_of(user) if owner in (MACHINE, MACHINE_POOL) else "",
+        machine=machine,
+        cluster=mapping(cluster.get("spec")),
+        control_plane_version=_version_of(cluster, whole),
+    )
+    made, said = machines.rehearse(
+        ref, parsed.spec, problems=parsed.problems, given=given, catalogue=settings.catalogue
+    )
+    if template and made is None:
+        said = said.replace("spec.", "spec.template.spec.", 1)
+    return [made] if made is not None else [], [said] if said else []
+
+
+def _version_of(cluster: Object, whole: Manifest) -> str:
+    """What the control plane of a Cluster is asked to run; "" if the file does not say."""
+    reference = mapping(mapping(cluster.get("spec")).get("controlPlaneRef"))
+    kind = K0smotronControlPlane
+    for each in whole.of(kind.group, kind.__name__, namespace=namespace_of(cluster)):
+        if name_of(each) == reference.get("name"):
+            return str(mapping(each.get("spec")).get("version") or "")
+    return ""
+
+
+# --- as text ----------------------------------------------------------------------------------------------------------
+
+
+class _Dumper(yaml.SafeDumper):
+    """YAML for people: texts of several lines as such."""
+
+
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+
+
+_Dumper.add_representer(str, _text)
+
+
+def _printed(wanted: Wanted, kind: type[Kind]) -> Object:
     """The object as a reader wants it: plain data, recipes in place of secrets, unknown facts marked."""
     body = dict(_plain(wanted.body))
     if wanted.recipe is not None:
         body["data"] = {"<made by>": _plain(marked(wanted.recipe.printed()))}
-    return dict(_named(body))
+    return dict(_named(body, kind))
 
 
 def _plain(value: Any) -> Any:
@@ -126,14 +246,14 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _named(value: Any) -> Any:
+def _named(value: Any, kind: type[Kind]) -> Any:
     """The marks of what only the cluster knows."""
     if isinstance(value, dict):
-        return {key: _named(each) for key, each in value.items()}
+        return {key: _named(each, kind) for key, each in value.items()}
     if isinstance(value, list):
-        return [_named(each) for each in value]
+        return [_named(each, kind) for each in value]
     if value == _UID:
-        return "<UID of the Cluster>"
+        return f"<UID of the {kind.__name__}>"
     if isinstance(value, str) and value.startswith("2000-01-01T00:00:00"):
         return "<now>"
     return value
