@@ -106,7 +106,7 @@ def _demo(lab_name: str) -> None:
     manifest = yaml.safe_load((EXAMPLES / "cluster.yaml").read_text())
     name = manifest["metadata"]["name"]
     with phases.phase("examples/cluster.yaml -> the tenant's API answers"):
-        manifest["spec"]["version"] = k0s.tag.replace("-k0s.", "+k0s.")
+        manifest["spec"]["version"] = k0s.version
         tenants.apply(lab, tenants.for_lab(manifest))
         tenants.wait_condition(lab, f"kmc/{name}", "Available", seconds=_LIMIT)
         tenant = tenants.kubeconfig(lab, name, lab.folder / "tenants")
@@ -141,17 +141,12 @@ def _join(lab: Lab, edge: Edge, k0s: K0sImage, request: str, archives: dict[str,
     token.touch(mode=0o600)
     token.write_bytes(tenants.secret(lab, request, "token"))
     edge.add_images(archives)
-    edge.run_worker(worker_program(k0s), token, minor=minor_of(k0s))
-
-
-def minor_of(k0s: K0sImage) -> str:
-    """`1.36` of the tag `v1.36.3-k0s.2`."""
-    return ".".join(k0s.tag.lstrip("v").split(".")[:2])
+    edge.run_worker(worker_program(k0s), token, minor=k0s.minor)
 
 
 def worker_program(k0s: K0sImage) -> Path:
     """The `k0s` for a machine at the edge that fits the image of the controllers."""
-    return k0s.binary or launcher(minor_of(k0s))
+    return k0s.binary or launcher(k0s.minor)
 
 
 def _how_to_go_on(lab: Lab, kubeconfig: Path) -> str:

@@ -45,6 +45,16 @@ class K0sImage:
     def name(self) -> str:
         return f"{self.repository}:{self.tag}"
 
+    @property
+    def version(self) -> str:
+        """`v1.36.3+k0s.2`, as `spec.version` has it."""
+        return self.tag.replace("-k0s.", "+k0s.")
+
+    @property
+    def minor(self) -> str:
+        """`1.36`."""
+        return catalogue.minor_of(self.version)
+
 
 def given_binary(variable: str = "K0S_BINARY") -> Path | None:
     """The k0s that `K0S_BINARY` (or another variable) names; `BuildError` if it names no file."""
@@ -93,6 +103,14 @@ def choose(
         repository=f"{images.DOMAIN}/k0s-stand-in", tag=tag, kind="stand-in", archive=stand_in(wanted),
         says=f"k0s {wanted}: the STAND-IN, not k0s itself (upstream's components, a supervisor of ours): {because}",
     )  # fmt: skip
+
+
+def both_minors() -> tuple[K0sImage, K0sImage]:
+    """The k0s of this run, and an older one: K0S_BINARY and K0S_BINARY_OLD where given, else what can be had."""
+    newer = choose(binary=given_binary())
+    given = given_binary("K0S_BINARY_OLD")
+    older = choose(binary=given) if given else choose(next(each for each in images.STAND_INS if each != newer.version))
+    return newer, older
 
 
 def official_image(version: str) -> Path:

@@ -16,8 +16,6 @@ from e2e.capi.programs import NEWEST, ClusterApi, cluster_api
 from e2e.lab import boot, edge, extra, pki, systemd
 from e2e.lab.cluster import Lab
 from e2e.lab.network import LabError
-from hosted_cp.api import crds
-from hosted_cp.api.kinds import VERSIONED
 
 MANAGER, MACHINES = "capi-core", "capi-machines"
 _LOOPBACK = IPv4Address("127.0.0.1")
@@ -43,21 +41,6 @@ def start(lab: Lab, *, series: str = NEWEST) -> ClusterApi:
     lab.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", input=_hooks(release, ca))
     start_machines(lab)
     return release
-
-
-def install_kinds(lab: Lab) -> None:
-    """Our kinds of Cluster API in their stored version, where nobody has installed them yet in all versions."""
-    present = set(lab.kubectl("get", "customresourcedefinitions", "-o", "name").split())
-    wanted = [crds.definition(each.hub) for each in VERSIONED]
-    missing = [
-        each
-        for each in wanted
-        if f"customresourcedefinition.apiextensions.k8s.io/{each['metadata']['name']}" not in present
-    ]
-    if missing:
-        text = core.as_yaml(missing).decode()
-        lab.kubectl("apply", "--server-side", "-f", "-", input=text)
-        lab.kubectl("wait", "--for=condition=Established", "--timeout=60s", "-f", "-", input=text, seconds=70)
 
 
 def start_machines(lab: Lab) -> None:

@@ -16,11 +16,6 @@ from k0s_images.standin_launcher import single_file
 Object = dict[str, Any]
 
 
-def minor_of(k0s: K0sImage) -> str:
-    """`1.36` of the tag `v1.36.3-k0s.2`."""
-    return ".".join(k0s.tag.lstrip("v").split(".")[:2])
-
-
 def kubelet_version(k0s: K0sImage) -> str:
     """`v1.36.3+k0s` of the tag `v1.36.3-k0s.2`: what its kubelet reports, and Cluster API compares, letter by letter.
 
@@ -31,7 +26,7 @@ def kubelet_version(k0s: K0sImage) -> str:
 
 def worker_download(lab: Lab, k0s: K0sImage) -> Download:
     """The `k0s` for machines that fits the image of the controllers, where machines of the lab can download it."""
-    return downloads.publish(lab, f"{k0s.kind}/{k0s.tag}/k0s", k0s.binary or single_file(minor_of(k0s)))
+    return downloads.publish(lab, f"{k0s.kind}/{k0s.tag}/k0s", k0s.binary or single_file(k0s.minor))
 
 
 def for_lab(lab: Lab, documents: Sequence[Mapping[str, Any]], k0s: K0sImage) -> list[Object]:
@@ -43,7 +38,7 @@ def _for_lab(lab: Lab, body: Object, k0s: K0sImage) -> Object:
     version = kubelet_version(k0s)
     match body["kind"]:
         case "K0smotronControlPlane":
-            body["spec"]["version"] = version
+            body["spec"] |= {"version": version, "image": k0s.repository}
             return tenants.for_lab(body)
         case "MachineDeployment":
             body["spec"]["template"]["spec"]["version"] = version

@@ -14,12 +14,14 @@ from typing import Any
 import pytest
 
 from e2e import operator
+from e2e.capi import management
 from e2e.lab import edge as machines
 from e2e.lab.cluster import Lab
 from e2e.lab.network import LabError
-from e2e.tests.room import Room, Stage, both_minors
+from e2e.tests.room import Room, Stage
 from k0s_images import images
 from k0s_images.cache import say
+from k0s_images.choice import both_minors
 
 _LABEL = "hosted-cp.io/e2e"
 _open: list[Room] = []
@@ -39,6 +41,14 @@ def stage(lab: Lab) -> Iterator[Stage]:
         lab.kubectl("wait", "--for=delete", kind, "--all", "-A", "--timeout=120s", seconds=130)
     lab.kubectl("delete", "namespace", "-l", _LABEL, "--timeout=180s", seconds=190)
     assert _restarts(lab) == 0, "the operator's container ended during the tests"
+
+
+@pytest.fixture(scope="session")
+def cluster_api(stage: Stage) -> Iterator[None]:
+    """The real core manager of Cluster API, and the lab's provider of machines."""
+    management.start(stage.lab)
+    yield
+    management.stop(stage.lab)
 
 
 @pytest.fixture

@@ -21,8 +21,7 @@ from e2e.lab.cluster import Lab
 from e2e.lab.edge import Edge
 from e2e.lab.network import LabError
 from e2e.tenants import Check, Tenant, conditions
-from k0s_images import images
-from k0s_images.choice import K0sImage, choose, given_binary
+from k0s_images.choice import K0sImage
 
 #: How long a control plane may take on a busy machine; alone on two cores it takes six seconds.
 START = 180.0
@@ -42,24 +41,9 @@ class Stage:
     """Images that an edge machine needs."""
 
 
-def both_minors() -> tuple[K0sImage, K0sImage]:
-    """The k0s of this run, and an older one: K0S_BINARY and K0S_BINARY_OLD where given, else what can be had."""
-    newer = choose(binary=given_binary())
-    given = given_binary("K0S_BINARY_OLD")
-    older = (
-        choose(binary=given) if given else choose(next(each for each in images.STAND_INS if each != version_of(newer)))
-    )
-    return newer, older
-
-
-def version_of(k0s: K0sImage) -> str:
-    """`v1.36.3+k0s.2`, as `spec.version` has it."""
-    return k0s.tag.replace("-k0s.", "+k0s.")
-
-
 def runs(k0s: K0sImage, *, version: str = "") -> dict[str, Any]:
     """The fields of a spec that choose this k0s."""
-    return {"image": k0s.repository, "version": version or version_of(k0s)}
+    return {"image": k0s.repository, "version": version or k0s.version}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +85,7 @@ class Room:
             "apiVersion": "k0smotron.io/v1beta2",
             "kind": "Cluster",
             "metadata": {"name": name, "annotations": dict(annotations or {})},
-            "spec": {"version": version_of(self.stage.k0s), "service": {"type": "NodePort"}, **spec},
+            "spec": {"version": self.stage.k0s.version, "service": {"type": "NodePort"}, **spec},
         }
         self.apply(tenants.for_lab(manifest))
 
@@ -182,7 +166,7 @@ class Room:
         file.touch(mode=0o600)
         file.write_bytes(token)
         edge.add_images(self.stage.at_the_edge)
-        edge.run_worker(demo.worker_program(chosen), file, minor=demo.minor_of(chosen))
+        edge.run_worker(demo.worker_program(chosen), file, minor=chosen.minor)
 
 
 def is_available(body: Mapping[str, Any]) -> bool:

@@ -6,7 +6,7 @@ import pytest
 
 from e2e.lab.manifests import PROVISIONER
 from e2e.tenants import conditions
-from e2e.tests.room import Room, version_of
+from e2e.tests.room import Room
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
@@ -29,7 +29,7 @@ def test_a_storage_class_that_does_not_exist_is_named_and_heals_when_it_does(roo
 
 
 def test_an_image_that_cannot_be_pulled_is_named_and_heals_when_corrected(room: Room) -> None:
-    good = version_of(room.stage.k0s)
+    good = room.stage.k0s.version
     room.create("typo", version=f"{good.rpartition('.')[0]}.9")
     room.create("nowhere", image="registry.invalid/k0s")
     for name, image in (("typo", good.rpartition(".")[0].replace("+", "-")), ("nowhere", "registry.invalid/k0s")):

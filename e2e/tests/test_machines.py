@@ -7,16 +7,16 @@ of Cluster API do what our user data says. That the Secret is made is for the te
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from e2e.capi import kinds, management, manifests
+from e2e.capi import kinds, manifests
 from e2e.capi.edges import edge_name
 from e2e.lab import client, state
 from e2e.tenants import Tenant
-from e2e.tests.room import Room, Stage, hello_says, node_ready, run_hello
+from e2e.tests.room import Room, hello_says, node_ready, run_hello
 from hosted_cp.k0s import versions
 from hosted_cp.machines.render import render
 from hosted_cp.machines.worker import File, Resolved, Worker
@@ -26,14 +26,6 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 _TENANT, _CLUSTER = "tenant", "machines"
 _CORE = "/apis/cluster.x-k8s.io/v1beta2"
 _LAB = f"/apis/{kinds.GROUP}/{kinds.VERSION}"
-
-
-@pytest.fixture(scope="module")
-def cluster_api(stage: Stage) -> Iterator[None]:
-    """The core manager and the lab's provider."""
-    management.start(stage.lab)
-    yield
-    management.stop(stage.lab)
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +73,7 @@ def test_a_machine_boots_and_is_a_node(
     cluster_api: None, tenant: Tenant, shared: Room, record_testsuite_property: Callable[..., None]
 ) -> None:
     name = "hosted-workers-x7k2p-9vqlc"
-    version = versions.parse(shared.stage.k0s.tag.replace("-k0s.", "+k0s."))
+    version = versions.parse(shared.stage.k0s.version)
     download = manifests.worker_download(shared.lab, shared.stage.k0s)
     odd = "a 'quoted' \"$HOME\" {{ ds.meta_data.instance_id }} %n \\ `id`\n"
     worker = Worker(
@@ -108,7 +100,7 @@ def test_a_machine_boots_and_is_a_node(
 
 
 def test_what_goes_wrong_in_user_data_is_told(cluster_api: None, tenant: Tenant, shared: Room) -> None:
-    name, version = "faulty", versions.parse(shared.stage.k0s.tag.replace("-k0s.", "+k0s."))
+    name, version = "faulty", versions.parse(shared.stage.k0s.version)
     download = manifests.worker_download(shared.lab, shared.stage.k0s)
     worker = Worker(name=name, version=version, download_url=download.url, checksum="0" * 64)
     shared.apply(*_cluster(), *_machine(name, render(worker, Resolved(token="none")).value))

@@ -38,7 +38,7 @@ def begun(shared: Room) -> Begun:
     """examples/cluster.yaml in a namespace of its own, applied and Available."""
     manifest = yaml.safe_load((operator.ROOT / "examples" / "cluster.yaml").read_text())
     del manifest["metadata"]["namespace"]
-    manifest["spec"]["version"] = shared.stage.k0s.tag.replace("-k0s.", "+k0s.")
+    manifest["spec"]["version"] = shared.stage.k0s.version
     since = audit.position(shared.lab.audit_log)
     shared.apply(tenants.for_lab(manifest))
     tenant = shared.available(manifest["metadata"]["name"])

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from e2e import demo, tenants
+from e2e import tenants
 from e2e.tenants import Tenant, conditions
-from e2e.tests.room import Room, hello_says, node_ready, run_hello, runs, version_of
+from e2e.tests.room import Room, hello_says, node_ready, run_hello, runs
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
@@ -28,7 +28,7 @@ def test_a_minor_upgrade_with_a_worker_that_stays_ready(room: Room) -> None:
     older, newer = room.stage.older, room.stage.k0s
     room.create("grows", **runs(older))
     tenant = room.available("grows")
-    assert version_of(older).startswith(_server_version(tenant).partition("+")[0])
+    assert older.version.startswith(_server_version(tenant).partition("+")[0])
     edge = room.edge("grows")
     room.join(edge, room.token("grows", "worker"), k0s=older)
     before = node_ready(tenant, "grows")
@@ -38,7 +38,7 @@ def test_a_minor_upgrade_with_a_worker_that_stays_ready(room: Room) -> None:
     assert "k0s v1.99.0+k0s.0" in room.refused("kmc/grows", {"spec": {"version": "v1.99.0+k0s.0"}})
     room.patch("kmc/grows", {"spec": runs(newer)})
     room.rolled_out("grows")
-    assert version_of(newer).startswith(_server_version(tenant).partition("+")[0])
+    assert newer.version.startswith(_server_version(tenant).partition("+")[0])
 
     after = node_ready(tenant, "grows")
     assert after["metadata"]["uid"] == before["metadata"]["uid"]
@@ -51,13 +51,13 @@ def test_a_minor_upgrade_with_a_worker_that_stays_ready(room: Room) -> None:
     # Back is no way: it is said at once, and what runs goes on running. (That the operator holds a change back where no
     # webhook stands in its way is shown by the component tests.)
     pod = room.get("pod/kmc-grows-0")["metadata"]["uid"]
-    said = room.refused("kmc/grows", {"spec": {"version": version_of(older)}})
+    said = room.refused("kmc/grows", {"spec": {"version": older.version}})
     assert "spec.version" in said
     assert "cannot go back" in said
-    assert version_of(older) in said
+    assert older.version in said
     body = room.get("kmc/grows")
     assert conditions(body)["Available"]["status"] == "True"
-    assert body["spec"]["version"] == body["status"]["version"] == version_of(newer)
+    assert body["spec"]["version"] == body["status"]["version"] == newer.version
     assert room.get("pod/kmc-grows-0")["metadata"]["uid"] == pod
     tenant.kubectl("get", "nodes")
 
@@ -65,19 +65,19 @@ def test_a_minor_upgrade_with_a_worker_that_stays_ready(room: Room) -> None:
 def test_a_skipped_minor_is_refused_and_the_tenant_goes_on(room: Room) -> None:
     # Nothing two minors older can be run here, so the older k0s also plays the one before it, under that one's tag.
     older, newer = room.stage.older, room.stage.k0s
-    oldest = f"v1.{int(demo.minor_of(older).split('.')[1]) - 1}.99+k0s.0"
+    oldest = f"v1.{int(older.minor.split('.')[1]) - 1}.99+k0s.0"
     room.lab.tag_image(older.name, f"{older.repository}:{oldest.replace('+', '-')}")
     room.create("jumps", **runs(older, version=oldest))
     tenant = room.available("jumps")
     pod = room.get("pod/kmc-jumps-0")["metadata"]["uid"]
 
-    said = room.refused("kmc/jumps", {"spec": runs(older, version=version_of(newer))})
+    said = room.refused("kmc/jumps", {"spec": runs(older, version=newer.version)})
     assert "cannot skip minors" in said
-    assert f"upgrade to a {demo.minor_of(older)} first" in said
+    assert f"upgrade to a {older.minor} first" in said
     assert conditions(room.get("kmc/jumps"))["Available"]["status"] == "True"
     assert room.get("pod/kmc-jumps-0")["metadata"]["uid"] == pod
     tenant.kubectl("get", "namespaces")
 
-    room.patch("kmc/jumps", {"spec": {"version": version_of(older)}})
+    room.patch("kmc/jumps", {"spec": {"version": older.version}})
     room.rolled_out("jumps")
-    assert room.get("kmc/jumps")["status"]["version"] == version_of(older)
+    assert room.get("kmc/jumps")["status"]["version"] == older.version
