@@ -66,6 +66,9 @@ _HASHES: Memo[str] = Memo(most=8_000)
 _DIFFERENCES: Memo[str | None] = Memo(most=8_000)
 
 
+_SCALARS = (str, int, float)
+
+
 class NotOurs(Exception):
     """`settle` was asked to write an object that belongs to somebody else: the caller must report it instead."""
 
@@ -136,7 +139,7 @@ def _plain(value: object) -> object:
 
 def _canonical(value: Any, shape: Shape, name: str) -> Any:
     """One form for all spellings that the server stores alike; `None` for what it leaves out."""
-    if isinstance(value, (dict, Mapping)):  # the first is told at once, and is nearly all there is
+    if not isinstance(value, _SCALARS) and isinstance(value, (dict, Mapping)):
         members = {
             str(key): _canonical(member, shape.at(key), "" if shape.free else str(key)) for key, member in value.items()
         }
@@ -228,6 +231,8 @@ def _missing(wanted: Any, live: Any, shape: Shape, name: str, *, path: str) -> s
     """The path of the first part of `wanted` that `live` does not hold, or None."""
     if wanted is None:
         return None
+    if isinstance(wanted, _SCALARS):  # told before the dear question whether it is a `Mapping`
+        return None if _same(wanted, live, shape, name) else path
     if isinstance(wanted, (dict, Mapping)):
         return _missing_in_mapping(wanted, live, shape, path=path)
     if isinstance(wanted, (list, tuple)):
@@ -284,7 +289,7 @@ def _same(wanted: Any, live: Any, shape: Shape, name: str) -> bool:
         return True
     if wanted in ("", 0) and wanted is not False and name in _FILLED_BY_SERVER:
         return True
-    if live is None or isinstance(live, (Mapping, list)):
+    if live is None or isinstance(live, (dict, list)):
         return False
     if shape.quantity:
         return quantity.canonical(wanted) == quantity.canonical(live)

@@ -59,3 +59,27 @@ class Latest(Generic[T]):
             del self._answers[next(iter(self._answers))]
         self._answers[about] = (version, found)
         return found
+
+
+class OfSubject(Generic[T]):
+    """One answer about each of many objects, for as long as it is asked of the very same (frozen) subject with the same
+    question; the oldest go first. For subjects that are costly to compare. (They are held, so none is mistaken.)"""
+
+    def __init__(self, *, most: int) -> None:
+        self._most = most
+        self._answers: dict[str, tuple[object, object, T]] = {}
+
+    def __len__(self) -> int:
+        return len(self._answers)
+
+    def get(self, about: str, subject: object, question: object, answer: Callable[[], T]) -> T:
+        """The answer about an object (its UID), found out only if it is not known."""
+        known = self._answers.get(about)
+        if known is not None and known[0] is subject and known[1] == question:
+            return known[2]
+        found = answer()
+        self._answers.pop(about, None)
+        while len(self._answers) >= self._most:
+            del self._answers[next(iter(self._answers))]
+        self._answers[about] = (subject, question, found)
+        return found

@@ -9,7 +9,7 @@ import orjson
 
 from hosted_cp.planning import diff
 from hosted_cp.planning.actions import Ref
-from hosted_cp.planning.memo import Latest, Memo
+from hosted_cp.planning.memo import Latest, Memo, OfSubject
 from hosted_cp.planning.observed import Observed
 
 
@@ -83,3 +83,21 @@ def test_of_each_object_the_answer_about_its_latest_version_is_kept() -> None:
     latest.get("c", "1", lambda: answer("c1"))
     assert len(latest) == 2
     assert latest.get("b", "1", lambda: answer("again")) == "again", "the oldest went"
+
+
+def test_another_subject_or_another_question_is_asked_anew() -> None:
+    asked: list[int] = []
+
+    def answer() -> int:
+        asked.append(len(asked))
+        return asked[-1]
+
+    memo: OfSubject[int] = OfSubject(most=2)
+    subject, twin = ["a"], ["a"]
+    assert [memo.get("uid", subject, "q", answer) for _ in range(2)] == [0, 0]
+    assert memo.get("uid", twin, "q", answer) == 1, "equal is not the same: what is compared may be costly"
+    assert memo.get("uid", twin, "another", answer) == 2
+    assert memo.get("uid", twin, "another", answer) == 2
+    for number in range(5):
+        memo.get(f"other {number}", twin, "q", answer)
+    assert len(memo) == 2
