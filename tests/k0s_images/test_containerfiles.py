@@ -57,7 +57,7 @@ def shipped(file: Path) -> list[str]:
 
 def test_all_images_are_looked_at() -> None:
     assert {file.parent.name for file in FILES} == {
-        "deploy", "etcd", "k0s", "konnectivity-agent", "pause", "postgres", "toolbox",
+        "deploy", "etcd", "k0s", "konnectivity-agent", "mariadb", "pause", "postgres", "toolbox",
     }  # fmt: skip
 
 

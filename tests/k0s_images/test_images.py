@@ -24,7 +24,7 @@ def test_the_names_that_others_rely_on() -> None:
     assert {
         "hosted-cp.local/k0s-stand-in:v1.36.3-k0s.2", "hosted-cp.local/k0s-stand-in:v1.35.4-k0s.0",
         "hosted-cp.local/etcd:v3.6.14", "hosted-cp.local/pause:1", "hosted-cp.local/toolbox:1",
-        "hosted-cp.local/konnectivity-agent:v0.36.0", "hosted-cp.local/postgres:15",
+        "hosted-cp.local/konnectivity-agent:v0.36.0", "hosted-cp.local/mariadb:10.11", "hosted-cp.local/postgres:15",
     } == {name for name in names if "/hosted-cp:" not in name}  # fmt: skip
     assert [name for name in names if "/hosted-cp:" in name] == [images.operator_name()]
 
