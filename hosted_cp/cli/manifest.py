@@ -45,7 +45,29 @@ class Manifest:
             inner = mapping(mapping(spec.get("template")).get("spec")) if each["kind"] == "MachinePool" else spec
             if _refers(mapping(mapping(inner.get("bootstrap")).get("configRef")), config):
                 return each, spec
+        return self._machine_of_class(config)
+
+    def _machine_of_class(self, template: Object) -> tuple[Object, Object] | None:
+        """The same for the template of a ClusterClass, of which a Cluster in the file is made."""
+        namespace = namespace_of(template)
+        for each in self.of(CORE, "ClusterClass", namespace=namespace):
+            workers = mapping(mapping(each.get("spec")).get("workers"))
+            for one in [*_list(workers.get("machineDeployments")), *_list(workers.get("machinePools"))]:
+                # v1beta1 of Cluster API has it one level deeper.
+                inner = mapping(one.get("template")) or one
+                bootstrap = mapping(inner.get("bootstrap"))
+                if not _refers(mapping(bootstrap.get("templateRef") or bootstrap.get("ref")), template):
+                    continue
+                for cluster in self.of(CORE, "Cluster", namespace=namespace):
+                    topology = mapping(mapping(cluster.get("spec")).get("topology"))
+                    named = mapping(topology.get("classRef")).get("name") or topology.get("class")
+                    if named == name_of(each):
+                        return each, {"clusterName": name_of(cluster), "version": topology.get("version")}
         return None
+
+
+def _list(value: object) -> list[Object]:
+    return [each for each in value if isinstance(each, Mapping)] if isinstance(value, list) else []
 
 
 def _refers(reference: Object, to: Object) -> bool:

@@ -76,7 +76,7 @@ def rehearse(
     found = next((each for each in made.actions if isinstance(each, Create) and each.target is Target.MANAGEMENT), None)
     if found is None or not isinstance(found.recipe, WorkerDataRecipe):
         conditions = (made.status or {}).get("conditions") or []
-        return None, next((each["message"] for each in conditions if each["type"] == "Ready"), "")
+        return None, str(marked(next((each["message"] for each in conditions if each["type"] == "Ready"), "")))
     data = preview(found.recipe.worker)
     body = {
         **found.body,

@@ -168,6 +168,25 @@ def test_a_worker_of_the_old_version_comes_to_the_same() -> None:
     assert rendered(old) == rendered(worker(preK0sCommands=["echo before"], version=VERSION))
 
 
+def test_the_workers_of_a_class_have_the_version_of_a_cluster_of_it() -> None:
+    template = made(BOOTSTRAP, "K0sWorkerConfigTemplate", "t", {"template": {"spec": {}}})
+    reference_ = {"apiVersion": BOOTSTRAP, "kind": "K0sWorkerConfigTemplate", "name": "t"}
+    workers = {"machineDeployments": [{"class": "w", "bootstrap": {"templateRef": reference_}}]}
+    of_class = made(CORE, "ClusterClass", "class", {"workers": workers})
+    topology = made(CORE, "Cluster", "one", {"topology": {"classRef": {"name": "class"}, "version": VERSION}})
+    objects, said = rendered(template, of_class, topology)
+    assert said == ""
+    secret = objects["Secret", "<name of the Machine>"]
+    assert secret["metadata"]["labels"] == {"cluster.x-k8s.io/cluster-name": "one"}
+    assert secret["data"]["<made by>"]["version"].startswith("v1.36.3+k0s")
+    old = {"machineDeployments": [{"class": "w", "template": {"bootstrap": {"ref": reference_}}}]}
+    topology["spec"]["topology"] = {"class": "class", "version": VERSION}
+    of_old = made("cluster.x-k8s.io/v1beta1", "ClusterClass", "class", {"workers": old})
+    assert rendered(template, of_old, topology) == (objects, "")
+    _, said = rendered(template)
+    assert "spec.template.spec.version: is not set, nor is that of Machine <name of the Machine>" in said
+
+
 @pytest.mark.parametrize(
     ("bodies", "words"),
     [

@@ -1,0 +1,62 @@
+"""The examples of Cluster API are taken by the real API server with the real core's kinds, conversion and admission."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from e2e.capi import core
+from tests.component.apiserver import Server
+from tests.component.capi import installed
+
+FOLDER = Path(__file__).parents[2] / "examples" / "capi"
+#: (kind, version) of the infrastructure of others, of which nothing is known but that core refers to it.
+OTHERS = (("AWSMachine", "v1beta2"), ("AWSMachineTemplate", "v1beta2"))
+
+
+def bare(kind: str, version: str) -> dict[str, Any]:
+    """A definition without anybody behind it."""
+    plural = f"{kind.lower()}s"
+    group = "infrastructure.cluster.x-k8s.io"
+    anything = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    schema = {"openAPIV3Schema": {"type": "object", "properties": {"spec": anything, "status": anything}}}
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{plural}.{group}", "labels": {"cluster.x-k8s.io/v1beta2": version}},
+        "spec": {
+            "group": group,
+            "scope": "Namespaced",
+            "names": {"kind": kind, "plural": plural},
+            "versions": [{"name": version, "served": True, "storage": True, "schema": schema}],
+        },
+    }
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with installed(tmp_path_factory.mktemp("examples")) as started:
+        definitions = core.as_yaml([bare(*each) for each in OTHERS])
+        started.kubectl("create", "-f", "-", stdin=definitions)
+        started.kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", "-", stdin=definitions)
+        yield started
+
+
+@pytest.mark.parametrize("name", ["hosted", "machine", "cloud-config", "ignition", "windows", "v1beta1"])
+def test_an_example_is_taken_without_a_warning(server: Server, name: str) -> None:
+    said = server.kubectl("apply", "--validate=strict", "-f", str(FOLDER / f"{name}.yaml"))
+    lines = [line for line in said.decode().splitlines() if line]
+    assert lines
+    assert all(line.endswith((" created", " unchanged")) for line in lines), said
+
+
+def test_the_class_is_taken_where_topologies_are_on(server: Server) -> None:
+    said = server.kubectl("apply", "--validate=strict", "-f", str(FOLDER / "cluster-class.yaml")).decode()
+    assert "cluster.cluster.x-k8s.io/of-a-class created" in said
+    server.kubectl(
+        "wait", "cluster/of-a-class", "--for=jsonpath={.spec.controlPlaneRef.kind}=K0smotronControlPlane",
+        "--timeout=60s",
+    )  # fmt: skip
