@@ -19,6 +19,10 @@ from hosted_cp.planning.conditions import Cause, of_problems
 
 def ready_to_make(view: WorkerView, *, in_the_way: Cause | None) -> Worker | Cause:
     """The worker, if everything is there that its data are made of. `in_the_way`: what keeps them from being stored."""
+    if view.leaving:
+        assert view.machine is not None
+        doomed = f"{view.machine.ref.kind} {view.machine.ref.name} is being deleted; nothing is made for it any more"
+        return Cause(reason="MachineDeleting", message=doomed)
     found = worker(view)
     if isinstance(found, Cause) and not found.starting:
         return found

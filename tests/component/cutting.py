@@ -7,15 +7,21 @@ done what was asked, and nobody hears its answer.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import asyncio
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from hosted_cp.executor import Hooks
 from hosted_cp.kube.client import ApiClient
-from tests.component.hosting import Frozen, Turns
+from hosted_cp.kube.resources import Resource
+from tests.component.hosting import Freezer, Frozen, Object, Stage, Turns
 
 Moment = Literal["unsent", "unanswered"]
+
+#: When an operator dies: around a step of the executor, or around a request.
+MOMENTS = ("before", "after", "unsent", "unanswered")
 
 
 @dataclass(kw_only=True)
@@ -69,3 +75,33 @@ class Cutter:
         if self.done[name] >= self.limits.get(name, 10**9):
             self.frozen.add(name)
             raise Frozen
+
+
+async def one_life(
+    stage: Stage,
+    limits: Mapping[str, int],
+    moment: str,
+    act: Callable[[], Any],
+    *,
+    resource: Resource,
+    done: Callable[[Object], bool],
+    undisturbed: Iterable[str] = (),
+) -> Freezer | Cutter:
+    """One life of the operator: `act`, and every object of `limits` dies at its step (or request) or is `done` before
+    it; those that are `undisturbed` are done."""
+    turns = Turns()
+    dying: Freezer | Cutter
+    cutting: AbstractContextManager[None] = nullcontext()
+    if moment in {"before", "after"}:
+        dying = freezer = Freezer(turns=turns, limits=limits, moment=moment)
+        hooks = freezer.hooks
+    else:
+        dying = cutter = Cutter(turns=turns, limits=limits, moment="unsent" if moment == "unsent" else "unanswered")
+        hooks, cutting = Hooks(), cutter.cutting()
+    with cutting:
+        async with stage.operating(hooks=hooks, turns=turns, crash=True):
+            await act()
+            names = [*limits, *undisturbed]
+            await stage.until(resource, names, done, enough=lambda missing: missing <= dying.frozen)
+            await asyncio.sleep(0.5)  # what was not reached by its crash may still have a word to say
+    return dying

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -27,6 +27,7 @@ from hosted_cp.kube.resources import (
     SECRET,
     SERVICE,
     STATEFUL_SET,
+    Resource,
 )
 from tests.component.hosting import Object, Stage
 
@@ -51,9 +52,9 @@ _MASKS = (
 Everything = dict[str, list[Object]]
 
 
-async def everything(stage: Stage) -> Everything:
+async def everything(stage: Stage, kinds: Sequence[Resource] = KINDS) -> Everything:
     """All objects of the namespace, by plural."""
-    return {each.plural: list(await stage.admin.list(each, stage.namespace)) for each in KINDS}
+    return {each.plural: list(await stage.admin.list(each, stage.namespace)) for each in kinds}
 
 
 def of_tenant(found: Everything, name: str) -> dict[str, Any]:
@@ -63,8 +64,8 @@ def of_tenant(found: Everything, name: str) -> dict[str, Any]:
     for plural, bodies in found.items():
         for body in bodies:
             if belongs(body, name):
-                masked = _masked(_kept(plural, body, secrets), name, body["metadata"].get("namespace", ""))
-                mine[f"{plural} {body['metadata']['name'].replace(name, '<name>')}"] = masked
+                shown = masked(_kept(plural, body, secrets), name, body["metadata"].get("namespace", ""))
+                mine[f"{plural} {body['metadata']['name'].replace(name, '<name>')}"] = shown
     return mine
 
 
@@ -72,7 +73,8 @@ def belongs(body: Object, name: str) -> bool:
     """Whether an object is the tenant, is labelled as its, or is one of its token requests."""
     metadata = body["metadata"]
     labels = metadata.get("labels") or {}
-    named = {labels.get("cluster"), labels.get("k0smotron.io/cluster"), body.get("spec", {}).get("clusterName")}
+    named = {labels.get(key) for key in ("cluster", "cluster.x-k8s.io/cluster-name", "k0smotron.io/cluster")}
+    named.add(body.get("spec", {}).get("clusterName"))
     return name in named or (body.get("kind") == "Cluster" and metadata["name"] == name) or metadata["name"] == name
 
 
@@ -107,7 +109,7 @@ def _kept(plural: str, body: Object, secrets: Mapping[str, Mapping[str, bytes]])
             kept = {"ready": [c["status"] for c in status.get("conditions", []) if c["type"] == "Ready"]}
         case "statefulsets":
             kept |= {"spec": body["spec"], "status": {key: status.get(key) for key in _WORKLOAD_STATUS}}
-        case "clusters" | "jointokenrequests":
+        case "clusters" | "jointokenrequests" | "k0smotroncontrolplanes":
             identified = {"tokenID": "<from the UID>"} if "tokenID" in status else {}
             kept |= {"spec": body["spec"], "status": {**status, **identified}}
         case _:
@@ -154,7 +156,7 @@ def _certificate(pem: bytes, secrets: Mapping[str, Mapping[str, bytes]]) -> Obje
     return {"subject": found.subject.rfc4514_string(), "names": names, "signed by": sorted(signers)}
 
 
-def _masked(value: Any, name: str, namespace: str) -> Any:
+def masked(value: Any, name: str, namespace: str) -> Any:
     text = orjson.dumps(value).decode().replace(namespace, "<namespace>").replace(name, "<name>")
     for pattern, word in _MASKS:
         text = pattern.sub(word, text)

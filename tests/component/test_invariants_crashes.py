@@ -9,18 +9,16 @@ of version, token and deletion.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import pytest
 
-from hosted_cp.executor import Hooks, StatusWrite
+from hosted_cp.executor import StatusWrite
 from hosted_cp.kube.resources import CLUSTER, EVENT, JOIN_TOKEN_REQUEST, PERSISTENT_VOLUME_CLAIM, Resource
 from hosted_cp.planning.actions import Event
-from tests.component.cutting import Cutter
-from tests.component.hosting import Freezer, Object, Stage, Turns, minted, settled
+from tests.component.cutting import MOMENTS, Cutter, one_life
+from tests.component.hosting import Freezer, Object, Stage, minted, settled
 from tests.component.join_tokens import assert_tokens_work
 from tests.component.snapshots import belongs, everything, of_tenant, once_only
 
@@ -43,9 +41,6 @@ STEPS = {"create": 24, "scale": 7, "config": 8, "version": 8, "token": 5, "delet
 #: The same in requests.
 REQUESTS = {"create": 30, "scale": 12, "config": 12, "version": 12, "token": 6, "delete": 24}
 UNDISTURBED = "undisturbed"
-
-#: When an operator dies: around a step of the executor, or around a request.
-MOMENTS = ("before", "after", "unsent", "unanswered")
 
 Names = Sequence[str]
 
@@ -92,23 +87,9 @@ async def one_crash_each(
     resource: Resource,
     done: Callable[[Object], bool],
 ) -> Freezer | Cutter:
-    """One life: `act`, and every object dies at its step or is done before it."""
-    turns = Turns()
-    dying: Freezer | Cutter
-    cutting: AbstractContextManager[None] = nullcontext()
-    if moment in {"before", "after"}:
-        dying = freezer = Freezer(turns=turns, limits=limits, moment=moment)
-        hooks = freezer.hooks
-    else:
-        dying = cutter = Cutter(turns=turns, limits=limits, moment="unsent" if moment == "unsent" else "unanswered")
-        hooks, cutting = Hooks(), cutter.cutting()
-    with cutting:
-        async with stage.operating(hooks=hooks, turns=turns, crash=True):
-            await act()
-            names = [*limits, UNDISTURBED if resource == CLUSTER else f"{UNDISTURBED}-token"]
-            await stage.until(resource, names, done, enough=lambda missing: missing <= dying.frozen)
-            await asyncio.sleep(0.5)  # what was not reached by its crash may still have a word to say
-    return dying
+    """`cutting.one_life`, with one object more to which nothing happens."""
+    undisturbed = UNDISTURBED if resource == CLUSTER else f"{UNDISTURBED}-token"
+    return await one_life(stage, limits, moment, act, resource=resource, done=done, undisturbed=[undisturbed])
 
 
 async def assert_all_alike(stage: Stage, names: Iterable[str]) -> None:

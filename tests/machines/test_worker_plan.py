@@ -77,6 +77,15 @@ def test_the_order_is_finalizer_tenant_ours() -> None:
     assert (type(third), third.target) == (Create, Target.MANAGEMENT)
 
 
+def test_nothing_is_made_for_a_machine_that_goes() -> None:
+    world = ready()
+    going = {"deletionTimestamp": "2026-11-21T12:00:00Z", "finalizers": ["machine.cluster.x-k8s.io"]}
+    world.edit(MACHINE, lambda body: body["metadata"].update(going))
+    world.work()
+    assert world.why().startswith("False MachineDeleting: Machine md-x7k2p is being deleted")
+    assert (world.tenants, world.base.server.get(CONFIG)["metadata"].get("finalizers")) == ([], None)
+
+
 def test_what_is_done_is_done() -> None:
     world = made()
     world.handed_over()
