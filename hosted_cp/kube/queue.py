@@ -110,7 +110,7 @@ class WorkQueue(Generic[K]):
             except asyncio.CancelledError:
                 if waiter.done() and not waiter.cancelled():
                     self._wake()  # it was our turn: somebody else must take it
-                else:
+                elif waiter in self._workers:  # (whoever looked for one to wake has passed over it already)
                     self._workers.remove(waiter)
                 raise
         raise Closed

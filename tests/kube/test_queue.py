@@ -196,6 +196,19 @@ def test_a_cancelled_worker_passes_its_turn_on() -> None:
     run(scenario())
 
 
+def test_workers_that_are_cancelled_as_the_queue_closes_end_as_cancelled() -> None:
+    async def scenario() -> None:
+        queue: WorkQueue[int] = WorkQueue()
+        workers = [asyncio.create_task(queue.get()) for _ in range(3)]
+        await asyncio.sleep(1)
+        workers[0].cancel()
+        queue.close()
+        ends = await asyncio.gather(*workers, return_exceptions=True)
+        assert [type(end) for end in ends] == [asyncio.CancelledError, Closed, Closed]
+
+    run(scenario())
+
+
 def test_the_wait_of_every_key_is_told() -> None:
     async def scenario() -> None:
         waits: list[float] = []
