@@ -59,9 +59,9 @@ from hosted_cp.planning.recipes import (
     Recipe,
     Reusable,
     config_map_name,
+    kept_by,
 )
 from tests.hosting import pretend_pods
-    kept_by,
 from tests.hosting.pretend_pods import Script
 from tests.hosting.pretend_server import Json, PretendServer, Refused, encoded, observable, secret_data
 
