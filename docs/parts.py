@@ -1,8 +1,12 @@
-"""Draws docs/parts.svg, the picture of the parts. Run `python docs/parts.py` with the project's environment."""
+"""Draws the pictures of the pages: docs/parts.svg (the parts) and docs/cluster-api.svg (who waits for whom).
+
+Run `python docs/parts.py` with the project's environment; with a file's name it draws that one alone.
+"""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import matplotlib as mpl
@@ -50,12 +54,12 @@ def arrow(
 
 
 def draw(file: Path) -> None:
-    """Write the picture; the file's ending decides the format."""
-    figure, ax = plt.subplots(figsize=(11.8, 5.7))
-    ax.set(xlim=(0, 121), ylim=(0, 58))
+    """Write the picture of this name; the file's ending decides the format."""
+    width, height, picture = PICTURES[file.stem]
+    figure, ax = plt.subplots(figsize=(width * 11.8 / 121, height * 5.7 / 58))
+    ax.set(xlim=(0, width), ylim=(0, height))
     ax.axis("off")
-    _management_cluster(ax)
-    _outside(ax)
+    picture(ax)
     figure.savefig(
         file,
         bbox_inches="tight",
@@ -63,6 +67,11 @@ def draw(file: Path) -> None:
         metadata={"Date": None, "Creator": None} if file.suffix == ".svg" else {},
     )
     plt.close(figure)
+
+
+def _parts(ax: Axes) -> None:
+    _management_cluster(ax)
+    _outside(ax)
 
 
 def _management_cluster(ax: Axes) -> None:
@@ -106,5 +115,97 @@ def _outside(ax: Axes) -> None:
     arrow(ax, (106, 19), (106, 33), "join token", at=(111.4, 26), dashed=True)
 
 
+# --- Cluster API: who waits for whom ----------------------------------------------------------------------------------
+
+_LANES = (
+    ("Cluster API's core", OURS),
+    ("hosted-cp:\ncontrol plane", PODS),
+    ("hosted-cp:\nbootstrap", PODS),
+    ("infrastructure\nprovider", USER),
+    ("machine", EDGE),
+)
+_WIDE, _APART, _TOP = 22.0, 25.0, 93.0
+
+
+def _cluster_api(ax: Axes) -> None:
+    for lane, (title, fill) in enumerate(_LANES):
+        ax.plot([_middle(lane)] * 2, [1, _TOP], color=INK, lw=0.6, ls=":", zorder=0)
+        ax.add_patch(
+            FancyBboxPatch(
+                (_middle(lane) - _WIDE / 2, _TOP), _WIDE, 7, boxstyle="round,pad=0,rounding_size=0.8", fc=fill, ec=INK
+            )
+        )
+        ax.text(_middle(lane), _TOP + 3.5, title, weight="bold", ha="center", va="center", color=INK, fontsize=9)
+    for level, lane, text in (
+        (0, 0, "owner references on\ncontrol plane and\ninfrastructure cluster"),
+        (1, 1, "pods; the API answers:\ninitialized, endpoint"),
+        (1, 3, "network, if any:\nprovisioned"),
+        (2, 0, "endpoint into the Cluster;\nstatus.initialization"),
+        (3, 0, "control plane stable:\nMachine, K0sWorkerConfig,\ninfrastructure machine"),
+        (4, 2, "token in the tenant,\nSecret with user data"),
+        (5, 0, "name of the Secret\ninto the Machine"),
+        (6, 3, "host with the\nuser data"),
+        (7, 4, "k0s worker joins:\na Node"),
+        (8, 0, "finds the Node by its\nproviderID, takes the\ntaint away"),
+        (8, 2, "revokes the token"),
+    ):
+        _step(ax, level, lane, text)
+    for start, end, text in (
+        ((0, 0), (1, 1), ""),
+        ((0, 0), (1, 3), ""),
+        ((1, 1), (2, 0), ""),
+        ((1, 3), (2, 0), ""),
+        ((2, 0), (3, 0), ""),
+        ((3, 0), (4, 2), "owner"),
+        ((4, 2), (5, 0), "dataSecretName"),
+        ((5, 0), (6, 3), "bootstrap.dataSecretName"),
+        ((6, 3), (7, 4), "boots"),
+        ((7, 4), (8, 0), "Node"),
+        ((8, 0), (8, 2), "nodeRef"),
+    ):
+        _leads(ax, start, end, text)
+
+
+def _middle(lane: int) -> float:
+    return 12 + lane * _APART
+
+
+def _height(level: int) -> float:
+    return _TOP - 6 - level * 10.1
+
+
+def _step(ax: Axes, level: int, lane: int, text: str) -> None:
+    x, y = _middle(lane), _height(level)
+    shape = FancyBboxPatch(
+        (x - _WIDE / 2, y - 3.9), _WIDE, 7.8, boxstyle="round,pad=0,rounding_size=0.8", fc="#ffffff", ec=INK, lw=0.9
+    )
+    ax.add_patch(shape)
+    ax.text(x, y, text, ha="center", va="center", fontsize=8.2, color=INK, linespacing=1.25)
+
+
+def _leads(ax: Axes, start: tuple[int, int], end: tuple[int, int], text: str) -> None:
+    (level, lane), (to_level, to_lane) = start, end
+    if lane == to_lane:
+        arrow(ax, (_middle(lane), _height(level) - 3.9), (_middle(lane), _height(to_level) + 3.9), text)
+        return
+    side = 1 if to_lane > lane else -1
+    begin = (_middle(lane) + side * _WIDE / 2, _height(level))
+    finish = (_middle(to_lane) - side * _WIDE / 2, _height(to_level) + (0 if side > 0 else 2))
+    if to_level != level and side > 0:
+        finish = (_middle(to_lane), _height(to_level) + 3.9)
+    where = ((begin[0] + finish[0]) / 2, (begin[1] + finish[1]) / 2 + (2.4 if text else 0))
+    arrow(ax, begin, finish, text, at=where)
+
+
+#: Name of the file -> width and height in units of the drawing, and what draws it.
+PICTURES: Mapping[str, tuple[float, float, Callable[[Axes], None]]] = {
+    "parts": (121, 58, _parts),
+    "cluster-api": (124, 101, _cluster_api),
+}
+
+
 if __name__ == "__main__":
-    draw(Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).with_suffix(".svg"))
+    for each in (
+        [Path(sys.argv[1])] if len(sys.argv) > 1 else [Path(__file__).with_name(f"{name}.svg") for name in PICTURES]
+    ):
+        draw(each)

@@ -22,6 +22,8 @@ ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 CONDITIONS = (ROOT / "docs" / "conditions.md").read_text()
 PLANNERS = sorted(each for room in ("hosting", "machines") for each in (ROOT / "hosted_cp" / room).glob("*.py"))
+#: Where reasons come from: what is wrong with writing is known to the executor alone.
+SAYING = (*PLANNERS, ROOT / "hosted_cp" / "executor.py")
 
 _WORD = re.compile(r"[A-Z][A-Za-z]+")
 _LINK = re.compile(r"(?<!`)!?\[[^\]]*\]\(([^)\s]+)\)")
@@ -42,7 +44,7 @@ def _words(node: ast.AST) -> set[str]:
 def _said(argument: str, variable: str, calls: tuple[str, ...]) -> set[str]:
     """Values of a keyword argument in calls of these names, of variables of its name, and of `of_problems`."""
     found: set[str] = set()
-    for file in PLANNERS:
+    for file in SAYING:
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
                 if node.func.id in calls:
@@ -179,12 +181,12 @@ def test_every_decision_is_listed() -> None:
 # --- the picture ------------------------------------------------------------------------------------------------------
 
 
-def test_the_picture_is_what_its_script_draws(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["parts", "cluster-api"])
+def test_a_picture_is_what_its_script_draws(name: str, tmp_path: Path) -> None:
     """By its texts: shapes differ in the last digit from one release of matplotlib to the next."""
-    fresh = tmp_path / "parts.svg"
+    fresh = tmp_path / f"{name}.svg"
     subprocess.run([sys.executable, ROOT / "docs" / "parts.py", fresh], check=True, timeout=120)
-    texts = [
-        re.findall(r"<text[^>]*>([^<]+)</text>", each.read_text()) for each in (fresh, ROOT / "docs" / "parts.svg")
-    ]
+    drawn = (fresh, ROOT / "docs" / f"{name}.svg")
+    texts = [re.findall(r"<text[^>]*>([^<]+)</text>", each.read_text()) for each in drawn]
     assert len(texts[0]) > 20
     assert texts[0] == texts[1], "run `python docs/parts.py`"
