@@ -368,10 +368,10 @@ class World:
                     return
                 data = self._fulfil(action.recipe, made)
                 stamped = diff.stamped(action.body, action.recipe)
-                stamped = annotated(stamped, action.recipe, self._inputs(action.recipe, made))
+                stamped = _annotated(stamped, action.recipe, self._inputs(action.recipe, made))
                 held = secret_data(server.get(action.ref))
                 whole = {**data, **{key: held[key] for key in kept_by(action.recipe)}}
-                server.replace({**with_foreign_metadata(stamped, seen), "data": encoded(whole)})
+                server.replace({**_with_foreign_metadata(stamped, seen), "data": encoded(whole)})
                 made[action.ref.name] = whole
             case PatchMetadata():
                 metadata: Json = {"uid": action.uid, "resourceVersion": action.resource_version}
