@@ -14,7 +14,7 @@ told by reason and field alone.
 from __future__ import annotations
 
 import asyncio
-import base64
+import hashlib
 import logging
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Hashable, Mapping
@@ -22,11 +22,15 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+import orjson
+
 from hosted_cp.kube import errors
+from hosted_cp.kube.bodies import annotated, encoded, is_ours, merge_difference, with_foreign_metadata
 from hosted_cp.kube.cache import Caches
 from hosted_cp.kube.client import Answer, ApiClient
 from hosted_cp.kube.errors import ApiError
 from hosted_cp.kube.events import event_body
+from hosted_cp.kube.fights import Fights
 from hosted_cp.kube.lease import Leadership
 from hosted_cp.kube.managed_fields import migrated
 from hosted_cp.kube.material import Sources
@@ -37,7 +41,9 @@ from hosted_cp.kube.secret_data import SecretData
 from hosted_cp.kube.tenant import TenantAccess, TenantClients
 from hosted_cp.planning import diff, overlay
 from hosted_cp.planning.actions import (
+    HASH_ANNOTATION,
     Action,
+    AnnotatePods,
     Apply,
     Create,
     Delete,
@@ -51,6 +57,7 @@ from hosted_cp.planning.actions import (
     Replace,
     Target,
 )
+from hosted_cp.planning.conditions import rfc3339
 from hosted_cp.planning.observed import Observed
 from hosted_cp.planning.recipes import (
     Amending,
@@ -72,6 +79,8 @@ METADATA_MANAGER = "hosted-cp-metadata"
 _REPORT_DEADLINE = 10.0
 
 _FOREIGN = "an object of this name exists that does not carry our labels; delete it there if nobody needs it"
+
+_ONE_OPERATOR = "let one operator look after a namespace (--namespace), or let all of them elect one by the same Lease"
 
 #: How many objects that were given away (`ours=False`) are remembered.
 _GIVEN = 10_000
@@ -151,6 +160,7 @@ class Executor:
         self._tenants = tenants
         self._hooks = hooks
         self._given: OrderedDict[Hashable, None] = OrderedDict()
+        self._fights = Fights()
 
     async def execute(
         self, plan: Plan, *, about: Observed, tenant: TenantAccess | None = None, by: object = None
@@ -208,8 +218,8 @@ class Executor:
                         await self._patch_metadata(run, client, action)
                     case Delete():
                         await self._delete(run, client, action)
-                    case PublishEndpoint():
-                        await self._publish(run, client, action)
+                    case PublishEndpoint() | AnnotatePods():
+                        await self._patch(run, client, action)
                     case IdentifyNode():
                         await self._identify(run, client, action)
         except TimeoutError:
@@ -249,7 +259,7 @@ class Executor:
         if action.recipe is not None:
             inputs = await self._inputs(run, action.recipe, action)
             data = await self._sources.fulfil(action.recipe, inputs.secrets)
-            body = {**_annotated(body, action.recipe, inputs), "data": _encoded(data)}
+            body = {**annotated(body, action.recipe, inputs), "data": encoded(data)}
         try:
             answer = await client.create(resource, body, deadline=action.deadline)
         except errors.AlreadyExists:
@@ -285,11 +295,11 @@ class Executor:
         except errors.NotFound:
             raise _Stale(f"{ref} has come and gone") from None
         seen = self._feed(run, action, live)
-        if in_tenant and not _is_ours(live.body, action.body):
+        if in_tenant and not is_ours(live.body, action.body):
             raise _Failed(f"{_words(action)}: {_FOREIGN}")
         if in_tenant and "deletionTimestamp" in live["metadata"]:
             raise _Failed(f"{_words(action)}: a former one is still being deleted")
-        if not _is_ours(live.body, action.body):
+        if not is_ours(live.body, action.body):
             raise _Stale(f"{ref} exists")
         held = secret_data(live.raw)
         fault = "its type is another" if live["type"] != action.body["type"] else recipe.fault(held, inputs)
@@ -306,7 +316,7 @@ class Executor:
         if not change:
             return held
         about = {key: live["metadata"][key] for key in ("uid", "resourceVersion")}
-        patch = {"metadata": about, "data": _encoded(change)}
+        patch = {"metadata": about, "data": encoded(change)}
         try:
             await client.merge_patch(resource, ref.namespace, ref.name, patch, deadline=action.deadline)
         except (errors.Conflict, errors.NotFound):
@@ -319,6 +329,7 @@ class Executor:
         known = self._caches.known(ref) if action.target is not Target.TENANT else None
         body = diff.stamped(action.body)
         body["metadata"] = {**body["metadata"], "uid": action.uid}
+        stamp = await self._brake(run, action, body, known)
         try:
             if known is None or known.posted:
                 await self._migrate(run, client, action)
@@ -330,14 +341,35 @@ class Executor:
             await self._look_again(run, client, action)
             raise _Stale(f"{ref} is another one, or gone") from None
         run.writes += 1
+        self._fights.wrote(action.uid, stamp)
         self._feed(run, action, answer)
+
+    async def _brake(self, run: _Run, action: Apply | Replace, body: Object, known: Observed | None) -> str:
+        """Wait with a write that another operator undoes again and again. Returns the stamp of what is wanted."""
+        stamp = str(body["metadata"]["annotations"][HASH_ANNOTATION])
+        there = known.annotations.get(HASH_ANNOTATION, "") if known is not None else ""
+        if len(there) == len(stamp) and there != stamp:
+            await self._hold(run, action.uid, stamp, _words(action))
+        return stamp
+
+    async def _hold(self, run: _Run, place: Hashable, mark: str, what: str) -> None:
+        """Raise, and say so once, if this write has to wait (see `fights`)."""
+        held = self._fights.held(place, mark)
+        if held is None:
+            return
+        why = f"{what}: it is undone again and again, as by another hosted-cp; {_ONE_OPERATOR}"
+        if held.first:
+            now = rfc3339(self._sources.now())
+            await self._say(run, Event(type="Warning", reason="Contended", message=why, condition="", transition=now))
+        raise _Failed(why, retry_after=held.seconds)
 
     async def _clear(
         self, run: _Run, client: ApiClient, action: Apply, body: Object, refused: errors.Invalid
     ) -> Answer:
-        """Put the object where an apply was refused because of what somebody else wrote into it (see `overlay`).
+        """Clear the way where an apply was refused because of what somebody else wrote into the object (see `overlay`).
 
-        Raises `refused` where nothing of others is in the way, or where that was not all.
+        By a patch: of these kinds we may do no PUT, and need none. Raises `refused` where nothing of others is in the
+        way, or where that was not all.
         """
         resource, ref = resource_for(action.ref), action.ref
         live = await client.get(resource, ref.namespace, ref.name, deadline=action.deadline)
@@ -348,7 +380,9 @@ class Executor:
         if not removed:
             raise refused
         try:
-            self._feed(run, action, await client.replace(resource, whole, deadline=action.deadline))
+            operations = overlay.operations(live.body, whole)
+            answer = await client.json_patch(resource, ref.namespace, ref.name, operations, deadline=action.deadline)
+            self._feed(run, action, answer)
         except errors.Invalid:
             raise refused from None
         run.writes += 1
@@ -396,9 +430,10 @@ class Executor:
                     )  # fmt: skip
                 return
         data = await self._sources.fulfil(action.recipe, inputs.secrets)
-        wanted = _annotated(diff.stamped(action.body, action.recipe), action.recipe, inputs)
-        body = {**_with_foreign_metadata(wanted, known), "data": _encoded(data)}
+        wanted = annotated(diff.stamped(action.body, action.recipe), action.recipe, inputs)
+        body = {**with_foreign_metadata(wanted, known), "data": encoded(data)}
         kept = kept_by(action.recipe)
+        stamp = await self._brake(run, action, body, known)
         try:
             if kept:
                 patch = _patch_beside(kept, body, known)
@@ -409,6 +444,7 @@ class Executor:
             await self._look_again(run, client, action)
             raise _Stale(f"{ref} has changed") from None
         run.writes += 1
+        self._fights.wrote(action.uid, stamp)
         if not kept:
             run.made[ref.name] = data
         self._feed(run, action, answer)
@@ -424,6 +460,8 @@ class Executor:
             metadata["ownerReferences"] = [dict(each) for each in action.owner_references]
         if action.finalizers is not None:
             metadata["finalizers"] = list(action.finalizers)
+        place, mark = (action.uid, "metadata"), _digest({**metadata, "resourceVersion": ""})
+        await self._hold(run, place, mark, _words(action))
         try:
             answer = await client.merge_patch(
                 resource, ref.namespace, ref.name, {"metadata": metadata}, manager=METADATA_MANAGER,
@@ -433,11 +471,12 @@ class Executor:
             await self._look_again(run, client, action)
             raise _Stale(f"{ref} has changed, or is gone") from None
         run.writes += 1
+        self._fights.wrote(place, mark)
         seen = self._feed(run, action, answer)
         if seen is not None and seen.deleting and not seen.finalizers and action.finalizers is not None:
             self._caches.forget(ref, uid=seen.uid, by=run.by)  # that was the last thing that held it
 
-    async def _publish(self, run: _Run, client: ApiClient, action: PublishEndpoint) -> None:
+    async def _patch(self, run: _Run, client: ApiClient, action: PublishEndpoint | AnnotatePods) -> None:
         resource, ref = resource_for(action.ref), action.ref
         try:
             answer = await client.merge_patch(
@@ -466,7 +505,7 @@ class Executor:
         try:
             if uid is None:
                 live = await client.get(resource, ref.namespace, ref.name, deadline=action.deadline)
-                if not _is_ours(live.body, {"metadata": {"labels": action.labels}}):
+                if not is_ours(live.body, {"metadata": {"labels": action.labels}}):
                     log.info("%s in the tenant is not ours and stays", ref)
                     return
                 uid = live["metadata"]["uid"]
@@ -498,6 +537,8 @@ class Executor:
         if not change:
             return
         resource, ref = resource_for(about.ref), about.ref
+        place, mark = (about.uid, "status"), _status_mark(wanted)
+        await self._hold(run, place, mark, f"the status of {ref}")
         patch = {"metadata": {"uid": about.uid, "resourceVersion": about.resource_version}, "status": change}
         try:
             async with self._around(run, StatusWrite(ref=ref)):
@@ -510,6 +551,7 @@ class Executor:
         except ApiError as error:
             raise _Failed(f"writing the status of {ref}: {error}", retry_after=error.retry_after) from None
         run.writes += 1
+        self._fights.wrote(place, mark)
         self._caches.feed(answer, ref, by=run.by)
 
     def _own_answers(self, run: _Run) -> Observed:
@@ -588,44 +630,6 @@ class Executor:
             self._given.popitem(last=False)
 
 
-def merge_difference(old: Object, new: Object) -> dict[str, Any]:
-    """The RFC 7386 patch that turns `old` into `new`; empty if they are equal. Lists are replaced as a whole."""
-    patch: dict[str, Any] = {key: None for key in old if key not in new}
-    for key, value in new.items():
-        before = old.get(key)
-        if key in old and isinstance(before, Mapping) and isinstance(value, Mapping):
-            inner = merge_difference(before, value)
-            if inner:
-                patch[key] = inner
-        elif key not in old or before != value:
-            patch[key] = value
-    return patch
-
-
-def _with_foreign_metadata(body: dict[str, Any], live: Observed) -> dict[str, Any]:
-    """The body of a PUT: what we want, and what others have put onto the object's metadata."""
-    wanted = body["metadata"]
-    labels: dict[str, str | None] = {**live.labels}
-    annotations: dict[str, str | None] = {**live.annotations}
-    owners = live.owner_references
-    change = diff.metadata_patch(body, live)
-    if change is not None:
-        labels |= change.labels
-        annotations |= change.annotations
-        owners = change.owner_references if change.owner_references is not None else owners
-    annotations.update(wanted.get("annotations") or {})
-    metadata = {
-        **wanted,
-        "uid": live.uid,
-        "resourceVersion": live.resource_version,
-        "labels": {key: value for key, value in labels.items() if value is not None},
-        "annotations": {key: value for key, value in annotations.items() if value is not None},
-        "ownerReferences": [dict(owner) for owner in owners],
-        "finalizers": list(live.finalizers),
-    }
-    return {**body, "metadata": metadata}
-
-
 def _patch_beside(kept: frozenset[str], body: Object, live: Observed) -> dict[str, Any]:
     """The merge patch that does what a PUT of the body would, but for those keys of the data that are `kept`."""
     metadata = body["metadata"]
@@ -640,32 +644,14 @@ def _patch_beside(kept: frozenset[str], body: Object, live: Observed) -> dict[st
     }
 
 
-def _annotated(body: dict[str, Any], recipe: Recipe, inputs: Inputs) -> dict[str, Any]:
-    """The body with what its recipe says publicly of its material."""
-    if not is_annotating(recipe):
-        return body
-    metadata = body["metadata"]
-    annotations = {**(metadata.get("annotations") or {}), **recipe.annotations(inputs)}
-    return {**body, "metadata": {**metadata, "annotations": annotations}}
+def _status_mark(status: Object) -> str:
+    """What tells one status from another, whenever it was written."""
+    conditions = [{**each, "lastTransitionTime": ""} for each in status.get("conditions") or ()]
+    return _digest({**status, "conditions": conditions})
 
 
-def _is_ours(live: Object, wanted: Object) -> bool:
-    """Whether an object that exists is the one we would have made: by its controller, or by labels in a tenant."""
-    uid = _controller(wanted)
-    if uid:
-        return _controller(live) == uid
-    labels = wanted["metadata"].get("labels") or {}
-    has = live["metadata"].get("labels") or {}
-    return bool(labels) and all(has.get(key) == value for key, value in labels.items())
-
-
-def _controller(body: Object) -> str:
-    owners = body["metadata"].get("ownerReferences") or ()
-    return next((str(owner["uid"]) for owner in owners if owner.get("controller")), "")
-
-
-def _encoded(data: Mapping[str, bytes]) -> dict[str, str]:
-    return {key: base64.b64encode(value).decode() for key, value in data.items()}
+def _digest(value: Object) -> str:
+    return hashlib.sha256(orjson.dumps(value, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
 def _words(action: Action) -> str:
@@ -673,6 +659,7 @@ def _words(action: Action) -> str:
     verb = {
         Create: "creating", Apply: "changing", Replace: "renewing", PatchMetadata: "labelling", Delete: "deleting",
         PublishEndpoint: "publishing the endpoint in", IdentifyNode: "giving its providerID to",
+        AnnotatePods: "restarting the pods of",
     }  # fmt: skip
     where = " in the tenant" if action.target is Target.TENANT else ""
     return f"{verb[type(action)]} {action.ref}{where}"

@@ -6,7 +6,7 @@ address and authorities are known: that it exists proves that every authority ex
 
 from __future__ import annotations
 
-import hashlib
+from collections.abc import Mapping
 from typing import Any
 
 from hosted_cp.api import checks, database
@@ -17,14 +17,16 @@ from hosted_cp.hosting.names import DECISIONS
 from hosted_cp.hosting.tenant import API_PORT, KONNECTIVITY_PORT, Tenant, once
 from hosted_cp.hosting.wanted import Wanted
 from hosted_cp.k0s.config import (
-    CONFIG_FILE,
+    CONTENT_SEAL,
     DSN_KEY,
     PASSWORD_FILE,
-    PROBE_FILE,
+    SEAL_KEY,
     ConfigRecipe,
     Hosted,
     hosted_config,
     port_problem,
+    seal,
+    value_digest,
 )
 from hosted_cp.k0s.config import problems as config_problems
 from hosted_cp.planning.memo import Memo
@@ -81,13 +83,24 @@ def recipe(t: Tenant) -> ConfigRecipe:
 
 def _recipe(t: Tenant) -> ConfigRecipe:
     kine = _kine(t)
+    named = kine.data_source_secret_name if kine else None
     secret = dsn_secret(t)
+    digest = secret.secret.digests.get(DSN_KEY, "") if secret and secret.secret else ""
     return ConfigRecipe(
         config=hosted_config(t.spec.k0s_config, hosted(t)),
-        dsn_secret=kine.data_source_secret_name if kine else None,
-        dsn_digest=secret.secret.digests.get(DSN_KEY, "") if secret and secret.secret else "",
+        dsn_secret=named,
+        # (It stands on pod templates, too, which more people may read than Secrets.)
+        dsn_digest=_sealed(t, {DSN_KEY: digest}) if digest else "",
+        seal_secret=authorities.secret_name(t, "ca") if named else "",
         password_file=f"{DIRECTORY}/{PASSWORD_FILE}" if has_password_file(t) else "",
     )
+
+
+def _sealed(t: Tenant, digests: Mapping[str, str]) -> str:
+    """See `hosted_cp.k0s.config.seal`; "" while there is no CA."""
+    authority = authorities.seen(t, "ca")
+    key = authority.secret.digests.get(SEAL_KEY) if authority is not None and authority.secret is not None else None
+    return seal(digests, key_digest=key) if key else ""
 
 
 @once
@@ -135,19 +148,19 @@ def _wanted(t: Tenant) -> list[Wanted]:
 
 
 def _spoilt(t: Tenant, seen: Observed) -> bool:
-    """Whether somebody changed the content. Where a database's address is filled in, ours is not known here."""
-    wished = recipe(t)
-    if wished.needs:
-        password = {PASSWORD_FILE} if wished.password_file else set()
-        return not {CONFIG_FILE, PROBE_FILE, *password} <= _keys(seen)
+    """Whether somebody changed the content. Where a database's address is filled in, ours is known by its seal only."""
+    if seen.secret is None:
+        return False
+    if recipe(t).needs:
+        return seen.annotations.get(CONTENT_SEAL) != _sealed(t, seen.secret.digests)
     expected = _EXPECTED.get(digest(t).encode(), answer=lambda: _content_digests(t))
-    return seen.secret is not None and dict(seen.secret.digests) != expected
+    return dict(seen.secret.digests) != expected
 
 
 def _content_digests(t: Tenant) -> dict[str, str]:
     """The digests of the config's content, as `SecretFacts.digests` has them."""
     inputs = Inputs(now=t.view.now, entropy=_nothing, new_key=_nothing, secrets={})
-    return {key: hashlib.sha256(value).hexdigest()[:32] for key, value in recipe(t).fulfil(inputs).items()}
+    return {key: value_digest(value) for key, value in recipe(t).fulfil(inputs).items()}
 
 
 def _nothing(_: object) -> Any:

@@ -13,22 +13,21 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from hosted_cp.api.problems import Problem
-from hosted_cp.hosting import authorities, config, etcd, rollouts, scripts
-from hosted_cp.hosting.names import COMPONENT, RELEASE, selector
+from hosted_cp.hosting import authorities, config, etcd, leaves, rollouts, scripts
+from hosted_cp.hosting.names import COMPONENT, OUR_VOLUMES, RELEASE, selector
 from hosted_cp.hosting.tenant import API_PORT, KONNECTIVITY_PORT, Tenant, once
 from hosted_cp.hosting.wanted import Wanted
 from hosted_cp.k0s.command import PENDING, controller_argv, pending_manifests
 from hosted_cp.k0s.config import CONFIG_FILE, PASSWORD_FILE, PROBE_FILE, k0s_leaf_life, probes_by_http
-from hosted_cp.planning.conditions import parse_rfc3339, rfc3339
+from hosted_cp.planning.conditions import rfc3339
 from hosted_cp.planning.observed import Observed
 
 DATA = "/var/lib/k0s"
 PKI_SOURCE = "/pki"
 CONFIG = config.DIRECTORY
 
-#: On the pod template: digest of the authorities, and when k0s last made its leaves.
+#: On the pod template: digest of the authorities.
 PKI_DIGEST = "hosted-cp.io/pki-digest"
-LEAVES_MADE = "hosted-cp.io/leaves-made"
 
 #: purpose -> (file of tls.crt, file of tls.key) in k0s' pki directory.
 _FILES = {
@@ -37,8 +36,8 @@ _FILES = {
     "sa": ("sa.pub", "sa.key"),
 }
 
-#: Names of our volumes: such that no manifest and no path of a user is called so.
-_OURS = {name: f"hosted-cp-{name}" for name in ("config", "pki", "run", "tmp")}
+#: Names of our volumes.
+_OURS = {name: f"{OUR_VOLUMES}{name}" for name in ("config", "pki", "run", "tmp")}
 
 #: What k0s needs as root: it gives files to the users of its children, starts them under those, and ends them
 #: (k0s.md 11.1).
@@ -78,8 +77,11 @@ def data_volume(t: Tenant) -> str:
 def stateful_set(t: Tenant) -> dict[str, Any]:
     metadata = t.metadata(t.names.control_plane, part="control-plane")
     metadata["labels"] = {**metadata["labels"], "cluster.x-k8s.io/control-plane": "true"}
-    if t.decisions.versionText:
-        metadata["annotations"] = {**metadata.get("annotations", {}), RELEASE: t.decisions.version}
+    metadata["annotations"] = {
+        **metadata.get("annotations", {}),
+        leaves.LIFE: leaves.life_text(k0s_leaf_life(t.spec.k0s_config)),
+        **({RELEASE: t.decisions.version} if t.decisions.versionText else {}),
+    }
     spec: dict[str, Any] = {
         "replicas": t.replicas,
         "podManagementPolicy": "Parallel",
@@ -90,7 +92,7 @@ def stateful_set(t: Tenant) -> dict[str, Any]:
                 "annotations": {
                     config.DIGEST: config.digest(t),
                     PKI_DIGEST: pki_digest(t),
-                    LEAVES_MADE: rfc3339(leaves_made(t)),
+                    leaves.MADE: rfc3339(leaves_made(t)),
                 },
             },
             "spec": pod_spec(t),
@@ -193,17 +195,10 @@ def pki_digest(t: Tenant) -> str:
 
 @once
 def leaves_made(t: Tenant) -> datetime:
-    """When the running controllers were last told to make their leaves, or now if it is time again.
-
-    At half the life of k0s' leaves, less up to a tenth of it that depends on the tenant, so that a thousand tenants
-    created in one hour do not restart in one hour.
-    """
-    live = seen(t)
-    made = live.get("spec", "template", "metadata", "annotations", LEAVES_MADE) if live else None
-    try:
-        last = parse_rfc3339(str(made))
-    except ValueError:
-        return t.view.now  # lost, or spoilt: nobody knows how old they are
+    """When the running controllers were last told to make their leaves, or now if it is time again."""
+    last = leaves.made(seen(t))
+    if last is None:
+        return t.view.now  # nobody knows how old they are
     due = t.view.now >= last + _restart_after(t) or last > t.view.now + timedelta(days=1)
     return t.view.now if due else last
 
@@ -214,9 +209,7 @@ def restart_at(t: Tenant) -> datetime:
 
 
 def _restart_after(t: Tenant) -> timedelta:
-    life = k0s_leaf_life(t.spec.k0s_config)
-    spread = int(hashlib.sha256(t.uid.encode()).hexdigest()[:4], 16) / 0xFFFF
-    return life * (0.5 - 0.1 * spread)
+    return leaves.restart_after(k0s_leaf_life(t.spec.k0s_config), uid=t.uid)
 
 
 def _hardened() -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from hosted_cp.api.cluster import Etcd, EtcdPersistence
 from hosted_cp.api.problems import Problem
-from hosted_cp.hosting import authorities, etcd_flags, permit, scripts
+from hosted_cp.hosting import authorities, etcd_flags, etcd_image, permit, scripts
 from hosted_cp.hosting.etcd_flags import CLIENT_PORT, DATA, METRICS_PORT, PEER_COMMON_NAME, PEER_PORT, PKI
 from hosted_cp.hosting.etcd_health import condition, explain
 from hosted_cp.hosting.names import COMPONENT, selector
@@ -98,23 +98,15 @@ def _live(t: Tenant) -> Observed | None:
 def _image(t: Tenant) -> tuple[str, Problem | None]:
     """The image that runs, and why it is not the one asked for.
 
-    The user's, else the administrator's, else the one that runs already (so that a new release of the operator restarts
-    nobody's etcd without need), else the catalogue's.
+    That is the decided one; but not if somebody has put a newer minor there by hand, whose data the decided one could
+    not read.
     """
-    settings, field = t.view.settings, "spec.storage.etcd.image"
-    catalogue = settings.catalogue
-    default = f"{catalogue['etcd']['repository']}:{catalogue['etcd']['default']}"
-    live = _live(t)
-    containers = live.get("spec", "template", "spec", "containers", default=[]) if live is not None else []
-    running = next((str(c.get("image", "")) for c in containers if c.get("name") == "etcd"), "")
-    asked = _spec(t).image or settings.etcd_image
-    if not asked:
-        healthy = running and etcd_flags.release_problem(running, catalogue, field=field) is None
-        asked = running if healthy else default
-    refusal = etcd_flags.release_problem(asked, catalogue, field=field)
-    if refusal is None and running and running != asked:
-        refusal = etcd_flags.change_problem(running, asked, field=field)
-    return (running or default, refusal) if refusal is not None else (asked, None)
+    decided = t.decisions.etcdImage
+    there = etcd_image.in_template(t.view)
+    if there and (harm := etcd_flags.change_problem(there, decided, field=etcd_image.FIELD)) is not None:
+        return there, harm
+    _, refusal = etcd_image.chosen(t.view, t.spec, decided=t.former.etcdImage)
+    return decided, refusal
 
 
 def _release(t: Tenant, image: str) -> etcd_flags.Release:

@@ -32,6 +32,9 @@ RELEASE = "hosted-cp.io/release"
 
 COMPONENT = "app.kubernetes.io/component"
 
+#: How the names of our own volumes of a controller's pod begin: no manifest and no path of a user is called so.
+OUR_VOLUMES = "hosted-cp-"
+
 
 def shortened(name: str) -> str:
     """`name`, or its first 57 characters and five hex digits of its MD5 if it is longer than 63 (k0smotron's rule)."""

@@ -28,6 +28,8 @@ FINALIZER = "jointokenrequests.k0smotron.io/finalizer"
 #: Put by the user on a request that is being deleted, to let it go although its token could not be revoked.
 FORCE = "hosted-cp.io/force-delete"
 CONDITION = "JoinTokenSecretCreated"
+#: There only while something fails that does not take the token away: what the Secret and the request look like.
+KEPT_UP = "JoinTokenSecretUpToDate"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,8 +74,13 @@ def _minting(view: TokenView, spec: JoinTokenRequestSpec) -> Plan:
     return Plan(
         actions=(*_finalizer(view), *_mint(view, spec, expires)),
         retry_after=(expires - view.now).total_seconds(),
-        **_report(view, Cause(reason="Minting", message=view.failure or "the token is being made", starting=True)),
+        **_report(view, _failed(view) or Cause(reason="Minting", message="the token is being made", starting=True)),
     )
+
+
+def _failed(view: TokenView) -> Cause | None:
+    """What the last plan failed of."""
+    return Cause(reason="WriteFailed", message=f"{view.failure}; it is tried again") if view.failure else None
 
 
 def _ours(view: TokenView) -> Observed | None:
@@ -323,7 +330,9 @@ def _report(view: TokenView, cause: Cause | None) -> dict[str, Any]:
         if cause is None
         else Condition(type=CONDITION, status="False", reason=cause.reason, message=cause.message)
     )
-    merged = merge(wanted=[wanted], old=old, generation=view.owner.generation, now=view.now)
+    failed = _failed(view) if cause is None else None
+    beside = [Condition(type=KEPT_UP, status="False", reason=failed.reason, message=failed.message)] if failed else []
+    merged = merge(wanted=[wanted, *beside], old=old, generation=view.owner.generation, now=view.now)
     status: dict[str, Any] = {"conditions": merged, "observedGeneration": view.owner.generation}
     if _ours(view) is not None:
         status["tokenID"] = token_id(view)
@@ -331,7 +340,9 @@ def _report(view: TokenView, cause: Cause | None) -> dict[str, Any]:
             status["expiration"] = rfc3339(expires)
     elif "tokenID" in old_status:
         status |= {key: old_status[key] for key in ("tokenID", "expiration") if key in old_status}
-    said = f"{cause.reason}: {cause.message}"[:1024] if cause else "Reconciliation successful"
-    status["deprecated"] = {"v1beta1": {"reconciliationStatus": said}}
+    last = cause or failed
+    outcome = f"{last.reason}: {last.message}"[:1024] if last else "Reconciliation successful"
+    status["deprecated"] = {"v1beta1": {"reconciliationStatus": outcome}}
     starting = cause is not None and cause.starting
-    return {"status": status, "events": events(merged=merged, old=old, about=CONDITION, starting=starting)}
+    said = events(merged=merged, old=old, about=CONDITION, starting=starting)
+    return {"status": status, "events": (*said, *events(merged=merged, old=old, about=KEPT_UP))}

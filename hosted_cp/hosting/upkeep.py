@@ -1,4 +1,4 @@
-"""Renewals while nothing else may be changed: a refused spec must not let what runs expire.
+"""Renewals, and restarts for them, while nothing else may be changed: a refused spec must not let what runs expire.
 
 What a spec with a problem asks for is not known, so nothing here reads it. What to renew and how is told by what is
 there: a certificate of ours is made once more exactly as it is, by the same authority, because its time has come.
@@ -10,31 +10,63 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime
 
-from hosted_cp.hosting.names import Names
+from hosted_cp.hosting import leaves
+from hosted_cp.hosting.names import OUR_VOLUMES, Names
 from hosted_cp.hosting.view import TenantView
 from hosted_cp.pki import renewal
 from hosted_cp.pki.authority import CERTIFICATE, validate_authority
 from hosted_cp.pki.recipes import KUBECONFIG_KEY, KubeconfigRecipe, LeafRecipe
 from hosted_cp.planning import diff
-from hosted_cp.planning.actions import Replace
+from hosted_cp.planning.actions import Action, AnnotatePods, Replace
+from hosted_cp.planning.conditions import rfc3339
 from hosted_cp.planning.observed import CertificateFacts, Observed, SecretFacts
 
 _LEAVES = ("apiserver-etcd-client", "etcd-server", "etcd-peer")
 
 
-def renewals(view: TenantView) -> list[Replace]:
+def renewals(view: TenantView) -> list[Action]:
     """What is due now."""
-    return [
+    found: list[Action] = [
         Replace(body=diff.as_last_wanted(seen), recipe=recipe, uid=seen.uid, resource_version=seen.resource_version)
         for seen, recipe, due in _renewable(view)
         if due <= view.now and not seen.deleting
     ]
+    restart = _restartable(view)
+    if restart is not None and restart[1] <= view.now:
+        live, _ = restart
+        made = {leaves.MADE: rfc3339(view.now)}
+        found.append(AnnotatePods(ref=live.ref, uid=live.uid, resource_version=live.resource_version, annotations=made))
+    return found
 
 
 def wake(view: TenantView) -> float | None:
     """Seconds until the next renewal is due."""
-    due = min((due for _, _, due in _renewable(view)), default=None)
-    return max(1.0, (due - view.now).total_seconds()) if due is not None else None
+    moments = [due for _, _, due in _renewable(view)]
+    if (restart := _restartable(view)) is not None:
+        moments.append(restart[1])
+    return max(1.0, (min(moments) - view.now).total_seconds()) if moments else None
+
+
+def _restartable(view: TenantView) -> tuple[Observed, datetime] | None:
+    """The controllers, and when they have to start anew for their leaves; None where that is not known, or where what
+    they need for a start is gone: what runs without it goes on running."""
+    live = view.own("StatefulSet", Names(view.name).control_plane)
+    if live is None or live.deleting:
+        return None
+    made, life = leaves.made(live), leaves.life(live)
+    there = {name for kind, name in (*view.children, *view.references) if kind == "Secret"}
+    if made is None or not life or not there.issuperset(_secrets_of_pods(live)):
+        return None
+    return live, made + leaves.restart_after(life, uid=view.owner.uid)
+
+
+def _secrets_of_pods(live: Observed) -> Iterator[str]:
+    """The Secrets in the volumes that are ours, without which no pod starts. (Those of the user are his to keep.)"""
+    for volume in live.get("spec", "template", "spec", "volumes", default=[]):
+        ours = volume.get("projected", {}) if volume["name"].startswith(OUR_VOLUMES) else {}
+        for source in ours.get("sources", ()):
+            if (name := source.get("secret", {}).get("name")) is not None:
+                yield str(name)
 
 
 def _renewable(view: TenantView) -> Iterator[tuple[Observed, LeafRecipe | KubeconfigRecipe, datetime]]:

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import hmac
 import ipaddress
 import json
 import re
@@ -46,6 +47,11 @@ PROBE_FILE = "authentication.json"
 PASSWORD_FILE = "pgpass"  # noqa: S105 - the name of a file
 #: The key of a user's Secret that holds the address of his database, as k0smotron reads it.
 DSN_KEY = "K0SMOTRON_KINE_DATASOURCE_URL"
+
+#: Annotation of a Secret whose content no plan knows: what it was when we wrote it (see `seal`).
+CONTENT_SEAL = "hosted-cp.io/content-seal"
+#: The key of the CA's Secret with whose digest it is keyed: there is one in every tenant, and nothing is more random.
+SEAL_KEY = "tls.key"
 
 #: k0s' own default, written out so that it cannot wander.
 SQLITE = "sqlite://file:/var/lib/k0s/db/state.db?mode=rwc&_journal=WAL"
@@ -438,6 +444,21 @@ def _is_ip(text: str) -> bool:
 # --- the Secret ------------------------------------------------------------------------------------------------------
 
 
+def value_digest(value: bytes) -> str:
+    """The digest of a Secret's value, as `SecretFacts.digests` has it."""
+    return hashlib.sha256(value).hexdigest()[:32]
+
+
+def seal(digests: Mapping[str, str], *, key_digest: str) -> str:
+    """Tells one set of values from another, by the digests of each, to whoever knows the digest of a private key.
+
+    A password is no random number: from a plain digest it could be found by trying. What is keyed with something random
+    that is in no annotation tells nothing to those who do not have it. 32 hex digits.
+    """
+    text = json.dumps(digests, sort_keys=True, separators=(",", ":"))
+    return hmac.new(key_digest.encode(), text.encode(), hashlib.sha256).hexdigest()[:32]
+
+
 def config_digest(config: Mapping[str, Any], dsn_digest: str = "") -> str:
     """Changes when the controllers have to be started anew: they read the config once. 32 hex digits."""
     text = json.dumps(config, sort_keys=True, separators=(",", ":"))
@@ -456,14 +477,26 @@ class ConfigRecipe:
     #: Name and key of the user's Secret with the database's address; None if there is none.
     dsn_secret: str | None = None
     dsn_key: str = DSN_KEY
-    #: Digest of that value, as the cache knows it.
+    #: What tells that value from another one: a sealed digest (see `seal`).
     dsn_digest: str = ""
+    #: The Secret with the tenant's CA, with whose key the content is sealed; needed where there is a `dsn_secret`.
+    seal_secret: str = ""
     #: Where the controllers find the key `PASSWORD_FILE`; "" where the store is no PostgreSQL and there is no such key.
     password_file: str = ""
 
     @property
     def needs(self) -> tuple[str, ...]:
-        return (self.dsn_secret,) if self.dsn_secret else ()
+        return (self.dsn_secret, self.seal_secret) if self.dsn_secret else ()
+
+    def annotations(self, inputs: Inputs) -> Mapping[str, str]:
+        """The seal of the content, where a part of it is known to nobody who plans."""
+        if not self.dsn_secret:
+            return {}
+        key = inputs.secrets.get(self.seal_secret, {}).get(SEAL_KEY)
+        if not key:
+            raise MaterialError(f"Secret {self.seal_secret} has no key {SEAL_KEY}")
+        digests = {name: value_digest(value) for name, value in self.fulfil(inputs).items()}
+        return {CONTENT_SEAL: seal(digests, key_digest=value_digest(key))}
 
     def digest(self) -> str:
         """See `config_digest`."""
@@ -493,7 +526,7 @@ class ConfigRecipe:
 
     def _printed_data_source(self) -> str | None:
         if self.dsn_secret:
-            return f"<{self.dsn_key} of Secret {self.dsn_secret}, digest {self.dsn_digest}>"
+            return f"<{self.dsn_key} of Secret {self.dsn_secret}, digest {self.dsn_digest or 'unknown'}>"
         given = _at(self.config, "spec", "storage", "kine").get("dataSource")
         if given and given != SQLITE:
             return f"<spec.storage.kine.dataSourceURL, digest {hashlib.sha256(given.encode()).hexdigest()[:32]}>"

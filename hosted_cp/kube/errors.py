@@ -120,6 +120,10 @@ _BY_CODE: Mapping[int, type[ApiError]] = {
 _UNTYPED = re.compile(r"^failed to create typed patch object \(.*?\): (?P<field>\S+?): (?P<fault>[^\n]*)")
 
 
+#: A node port that is asked for twice in one Service is found by the allocator, before anything is validated.
+_TWICE = re.compile(r"^(?:Internal error occurred: )?duplicate nodePort: ")
+
+
 def error_from(code: int, content: bytes, *, retry_after: str | None = None) -> ApiError:
     """The typed error for an answer with this HTTP status and body (a `Status` object, if the server is itself)."""
     status: Mapping[str, Any] = {}
@@ -138,6 +142,8 @@ def error_from(code: int, content: bytes, *, retry_after: str | None = None) -> 
     if code == 500 and (unknown := _UNTYPED.search(status.get("message") or "")):
         # How an apply with a field that the kind does not have is answered; a create gets an honest 400.
         kind, causes = Invalid, ((unknown["field"].lstrip("."), unknown["fault"]),)
+    if code == 500 and _TWICE.search(status.get("message") or ""):
+        kind, causes = Invalid, (("spec.ports", "two have the same nodePort"),)
     if code == 422 and any(field == "metadata.uid" for field, _ in causes):
         # How a patch with the UID of a former object of this name is answered ("field is immutable").
         kind = Conflict

@@ -200,7 +200,30 @@ class PublishEndpoint:
         }
 
 
-Action: TypeAlias = Create | Apply | Replace | PatchMetadata | Delete | PublishEndpoint | IdentifyNode
+@dataclass(frozen=True, kw_only=True)
+class AnnotatePods:
+    """Write annotations of a workload's pod template and nothing else of it: its controller makes the pods anew.
+
+    For objects of which it is not known what is wanted of the rest (`hosted_cp.hosting.upkeep`). The precondition is
+    the seen resourceVersion.
+    """
+
+    ref: Ref
+    uid: str
+    resource_version: str
+    annotations: Mapping[str, str]
+    target: Target = Target.MANAGEMENT
+    deadline: float = 20.0
+
+    def patch(self) -> Object:
+        """The merge patch (RFC 7386)."""
+        return {
+            "metadata": {"uid": self.uid, "resourceVersion": self.resource_version},
+            "spec": {"template": {"metadata": {"annotations": dict(self.annotations)}}},
+        }
+
+
+Action: TypeAlias = Create | Apply | Replace | PatchMetadata | Delete | PublishEndpoint | IdentifyNode | AnnotatePods
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,8 +2,8 @@
 
 Server-side apply merges, and a merge may be what no server takes: somebody has given our port another number, and the
 apply adds ours beside it under the same name; somebody has turned our probe into another kind of probe, and now there
-would be two. The server refuses the whole apply then (422), for ever. The way out is a PUT of the merged object without
-the parts of others that clash with ours, and then the apply. Everything else of others stays.
+would be two. The server refuses the whole apply then (422), for ever. The way out is to write the merged object without
+the parts of others that clash with ours, and then to apply. Everything else of others stays.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from hosted_cp.planning.merge import NOTHING_SPECIAL, Shape, item_key, shape_of
 
 
 def laid_over(live: Object, wanted: Object) -> tuple[dict[str, Any], list[str]]:
-    """(the object to PUT, the paths of what had to go from the live one for it). No paths: an apply can do the same.
+    """(the merged object, the paths of what had to go from the live one for it). No paths: an apply can do the same.
 
-    `live` is the whole object as the server gives it; its resourceVersion and UID are the precondition of the PUT.
+    `live` is the whole object as the server gives it; its resourceVersion and UID are the precondition of the write.
     """
     removed: list[str] = []
     merged = _mapping(live, wanted, shape_of(wanted), path="", removed=removed)
@@ -28,6 +28,21 @@ def laid_over(live: Object, wanted: Object) -> tuple[dict[str, Any], list[str]]:
         "resourceVersion": live["metadata"]["resourceVersion"],
     }
     return merged, removed
+
+
+def operations(live: Object, merged: Object) -> list[dict[str, Any]]:
+    """The JSON patch (RFC 6902) that makes the live object the merged one, but for its metadata, which nothing clashes
+    in; refused (409) if somebody has written meanwhile."""
+    version = {
+        "op": "replace",
+        "path": "/metadata/resourceVersion",
+        "value": merged["metadata"]["resourceVersion"],
+    }
+    return [version] + [
+        {"op": "add", "path": f"/{name}", "value": value}  # (of a member that is there, "add" replaces it)
+        for name, value in merged.items()
+        if name not in ("apiVersion", "kind", "metadata", "status") and live.get(name) != value
+    ]
 
 
 def _value(live: Any, wanted: Any, shape: Shape, *, path: str, removed: list[str]) -> Any:

@@ -7,6 +7,7 @@
 * `kinds`: our own kinds are installed, or the test fails saying why the server refused them.
 * `stage`: a namespace for the whole operator, under the rights that are shipped (see `hosting.Stage`).
 * `capi_server`, `capi_kubelet`, `capi_tenants`: the same with Cluster API, for a file of tests (see `capi.CapiStage`).
+* `desk`: an executor of its own, and the object that its plans are about (see `desk.Bench`).
 * `admin`: a `hosted_cp.kube` client that may do everything, for the test's own hands.
 """
 
@@ -28,9 +29,11 @@ from k0s_images.golang import components
 from tests.component.apiserver import Server, running
 from tests.component.audit import Audit
 from tests.component.capi import management
+from tests.component.desk import Bench, bench
 from tests.component.hosting import DEPLOYED, NODE_ADDRESS, OPERATOR, Stage, node, storage_class
 from tests.component.kubelet import NODE, StandInKubelet
 from tests.component.standin_tenants import StandInTenants
+from tests.component.test_client import credentials_of
 from tests.component.webhook import as_stored
 
 
@@ -94,6 +97,16 @@ async def namespace(admin: ApiClient, request: pytest.FixtureRequest) -> AsyncIt
     await admin.create(NAMESPACE, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
     yield name
     await admin.delete(NAMESPACE, None, name)
+
+
+@pytest.fixture
+async def desk(server: Server, admin: ApiClient, namespace: str) -> AsyncIterator[Bench]:
+    """An executor under a user of its own."""
+    async with (
+        ApiClient(credentials_of(server.access(f"operator-{namespace}", "system:masters"))) as client,
+        bench(client, admin, namespace) as made,
+    ):
+        yield made
 
 
 @pytest.fixture(scope="session")

@@ -7,15 +7,16 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
 
-from hosted_cp.kube.resources import CLUSTER, EVENT, LEASE
+from hosted_cp.hosting.settings import Settings
+from hosted_cp.kube.resources import CLUSTER, EVENT, LEASE, STATEFUL_SET
 from tests.component.audit import READS
 from tests.component.faults import Fault, proxy
-from tests.component.hosting import Object, Stage
+from tests.component.hosting import CATALOGUE, Object, Stage
 from tests.component.snapshots import everything, of_tenant, once_only
 from tests.component.test_invariants_crashes import CHANGES, SPEC, assert_nothing_is_left
 
@@ -59,6 +60,33 @@ async def test_two_leaders_at_once_are_as_one(stage: Stage) -> None:
     async with stage.operating():
         await stage.gone("undisturbed")
     await assert_nothing_is_left(stage, [*names, "undisturbed"])
+
+
+async def test_two_that_want_different_things_slow_down_and_say_so(stage: Stage) -> None:
+    """Two installations with leases in different namespaces: each undoes what the other has written."""
+    theirs = Settings(catalogue=CATALOGUE, k0s_image="other.example/k0s", priority_class="other")
+    async with stage.operating() as one, stage.operating(settings=theirs) as other:
+        await stage.create("tenant0x", SPEC)
+        async with asyncio.timeout(60), aclosing(stage.admin.watch(EVENT, stage.namespace, since="0")) as events:
+            async for event in events:
+                if b'"Contended"' in event.raw:
+                    break
+        since = stage.audit.mark()
+        await asyncio.sleep(10)
+        writes = stage.requests(since, without=tuple(READS))
+        assert len(writes) < 40, "no storm"
+        said = [
+            each["message"] for each in await stage.admin.list(EVENT, stage.namespace) if each["reason"] == "Contended"
+        ]
+        assert all("it is undone again and again, as by another hosted-cp" in each for each in said)
+        assert one.leading.is_set()
+        assert other.leading.is_set()
+    # As soon as one of them has gone the other has its way.
+    async with stage.operating() as operator:
+        await stage.available("tenant0x")
+        await stage.rest(operator)
+        live = await stage.admin.get(STATEFUL_SET, stage.namespace, "kmc-tenant0x")
+        assert "other.example" not in str(live["spec"])
 
 
 @pytest.mark.parametrize("blind", ["secrets", "statefulsets", "services", ""])

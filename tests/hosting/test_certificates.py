@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
-from hosted_cp.hosting.controllers import LEAVES_MADE
+from hosted_cp.hosting.leaves import LIFE as LEAVES_LIFE
+from hosted_cp.hosting.leaves import MADE as LEAVES_MADE
 from hosted_cp.pki.recipes import CARecipe, LeafRecipe
 from hosted_cp.planning.actions import Apply, Create, Ref, Replace
+from hosted_cp.planning.conditions import rfc3339
 from hosted_cp.planning.recipes import Inputs
 from tests.hosting.pretend_server import encoded
 from tests.hosting.variants import brought, settled
@@ -114,7 +116,8 @@ def test_a_renewal_that_nobody_can_sign_is_not_tried_and_what_is_gone_is_not_mad
     at(world, YEAR * 2 / 3 + timedelta(hours=1))
     made = world.plan()
     assert made.actions == ()
-    assert made.retry_after is None
+    assert made.retry_after is not None
+    assert made.retry_after > YEAR.total_seconds(), "only the leaves of k0s come to an end"
     world.changes(version=None)
     world.settle()
     made = world.plan()  # the kubeconfig is there again; the leaves of etcd wait for their authority
@@ -208,6 +211,60 @@ def test_a_shorter_life_of_the_leaves_means_earlier_restarts() -> None:
     world = running(k0sConfig=running_config("240h"))
     assert planned(at(world, timedelta(hours=90))) == set()
     assert ("Apply", "kmc-demo") in planned(at(world, timedelta(hours=121)))
+
+
+@pytest.mark.parametrize("spec", HELD_UP, ids=lambda spec: next(iter(spec)))
+def test_controllers_restart_in_time_while_a_spec_is_refused(spec: dict[str, Any]) -> None:
+    """As they run, whatever the refused spec says of how long leaves live."""
+    world = running(k0sConfig=running_config("240h"))
+    before = world.body("StatefulSet", "kmc-demo")
+    world.changes(**spec, k0sConfig=running_config("87600h"))
+    world.settle()
+    due = world.plan().retry_after
+    assert due is not None
+    assert 240 * 0.4 <= due / 3600 <= 240 * 0.5
+    world.passes(seconds=due - 1)
+    assert planned(world) == set()
+    world.passes(seconds=2)
+    assert planned(world) == {("AnnotatePods", "kmc-demo")}
+    world.settle()
+    after = world.body("StatefulSet", "kmc-demo")
+    assert made(world) == rfc3339(world.now)
+    before["spec"]["template"]["metadata"]["annotations"][LEAVES_MADE] = made(world)
+    assert after["spec"] == before["spec"], "and nothing else has changed"
+    assert world.plan().retry_after == pytest.approx(due, abs=1), "and again"
+    # When the spec is good again, nothing restarts for the sake of it.
+    world.changes(**dict.fromkeys(spec), k0sConfig=running_config("240h"))
+    world.settle()
+    assert world.body("StatefulSet", "kmc-demo")["spec"] == after["spec"]
+    assert world.plan().actions == ()
+
+
+def test_controllers_that_could_not_start_again_are_not_restarted() -> None:
+    world = running(k0sConfig=running_config("240h"), version="v1.36.3+k0s.2")
+    world.changes(version="v1.99.0")
+    kept = world.body("Secret", "demo-ca")
+    world.server.delete(Ref.of(kept))
+    at(world, timedelta(hours=121)).settle()
+    assert planned(world) == set()
+    pause = world.plan().retry_after
+    assert pause is not None
+    assert pause > 3600
+    world.server.create({key: value for key, value in kept.items() if key != "status"})
+    assert planned(world) == {("AnnotatePods", "kmc-demo")}
+
+
+@pytest.mark.parametrize("life", ["", "long", "-5", "0"])
+def test_a_spoilt_life_of_the_leaves_comes_back_and_restarts_nobody_meanwhile(life: str) -> None:
+    world = running(k0sConfig=running_config("240h"))
+    world.changes(version="v1.99.0")
+    ref = Ref.of(world.body("StatefulSet", "kmc-demo"))
+    world.server.edit(ref, lambda body: body["metadata"]["annotations"].update({LEAVES_LIFE: life}))
+    at(world, timedelta(hours=121)).settle()
+    assert planned(world) == set()
+    world.changes(version=None)
+    at(world, timedelta(hours=1)).settle()
+    assert world.body("StatefulSet", "kmc-demo")["metadata"]["annotations"][LEAVES_LIFE] == str(240 * 3600)
 
 
 def test_tenants_of_one_hour_do_not_restart_in_one_hour() -> None:

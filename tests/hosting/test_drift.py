@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from hosted_cp.k0s.config import CONTENT_SEAL, DSN_KEY, SQLITE, config_digest, seal, value_digest
 from hosted_cp.planning.actions import HASH_ANNOTATION, Apply, Create, PatchMetadata, Ref, Replace
 from tests.hosting.pretend_server import Json, encoded
 from tests.hosting.variants import settled
@@ -171,6 +174,54 @@ def test_content_that_is_made_by_a_recipe_comes_back(name: str, key: str, how: s
     assert set(world.data(name)) == set(BASE.data(name))
     if name in ("kmc-demo-config", "kmc-demo-etcd-permit"):
         assert world.data(name) == BASE.data(name)
+
+
+@pytest.mark.parametrize("key", ["k0s.yaml", "authentication.json", "pgpass", "more"])
+@pytest.mark.parametrize("how", ["spoilt", "removed"])
+def test_a_config_with_an_address_from_a_secret_comes_back(key: str, how: str) -> None:
+    """No plan knows what stood there; it is told by a seal that something else does."""
+    before = settled("kine-secret")
+    world = before.fork()
+    ref = ref_of(world, "Secret", "kmc-demo-config")
+
+    def change(body: Json) -> None:
+        if how == "removed" and key != "more":
+            del body["data"][key]
+        else:
+            body["data"][key] = encoded({key: b"spoilt"})[key]
+
+    world.server.edit(ref, change)
+    repaired(world, "Secret", "kmc-demo-config", by=Replace)
+    assert world.data("kmc-demo-config") == before.data("kmc-demo-config")
+    assert world.body("StatefulSet", "kmc-demo")["spec"] == before.body("StatefulSet", "kmc-demo")["spec"]
+
+
+def test_a_spoilt_seal_is_made_anew() -> None:
+    before = settled("kine-secret")
+    world = before.fork()
+    ref = ref_of(world, "Secret", "kmc-demo-config")
+    world.server.edit(ref, lambda body: body["metadata"]["annotations"].update({CONTENT_SEAL: "0" * 32}))
+    repaired(world, "Secret", "kmc-demo-config", by=Replace)
+    sealed = world.body("Secret", "kmc-demo-config")["metadata"]["annotations"][CONTENT_SEAL]
+    assert sealed == before.body("Secret", "kmc-demo-config")["metadata"]["annotations"][CONTENT_SEAL]
+
+
+def test_nothing_that_others_may_read_tells_whether_a_password_was_guessed() -> None:
+    """Whoever knows the config and tries passwords needs the digest of a private key, too."""
+    world = settled("kine-secret")
+    config, dsn = world.body("Secret", "kmc-demo-config"), world.data("database")[DSN_KEY]
+    told = str(config["metadata"]) + str(world.body("StatefulSet", "kmc-demo"))
+    digest = hashlib.sha256(dsn).hexdigest()[:32]
+    digests = {name: value_digest(value) for name, value in world.data("kmc-demo-config").items()}
+    key = value_digest(world.data("demo-ca")["tls.key"])
+    assert seal(digests, key_digest=key) in told
+    for guess in (digest, seal(digests, key_digest=""), *digests.values()):
+        assert guess not in told
+    known = json.loads(world.data("kmc-demo-config")["k0s.yaml"])
+    known["spec"]["storage"]["kine"]["dataSource"] = SQLITE
+    said = config["metadata"]["annotations"]["hosted-cp.io/config-digest"]
+    assert said == config_digest(known, seal({DSN_KEY: digest}, key_digest=key))
+    assert said != config_digest(known, digest)
 
 
 def test_a_node_port_that_somebody_changed_comes_back() -> None:

@@ -10,8 +10,10 @@ import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
 
 from hosted_cp.hosting import etcd
+from hosted_cp.hosting.names import DECISIONS
 from hosted_cp.hosting.settings import Settings
-from hosted_cp.hosting.tenant import Tenant
+from hosted_cp.hosting.tenant import Decisions, Tenant
+from hosted_cp.planning.observed import Observed
 from tests.component.certificates import authority, leaf
 from tests.hosting.etcd_world import CATALOGUE, NAMES, UID, a_tenant, observed, stateful_set
 
@@ -257,6 +259,44 @@ def test_which_image_runs() -> None:
     # What runs and is sound is not restarted because the operator's release has another default.
     assert image(stateful_set(image="quay.io/k0sproject/etcd:v3.6.20")) == "quay.io/k0sproject/etcd:v3.6.20"
     assert image(stateful_set(image="quay.io/k0sproject/etcd:v3.6.12")) == "quay.io/k0sproject/etcd:v3.6.14"
+
+
+def config_secret(etcd_image: str) -> Observed:
+    """The config Secret of a tenant for which this image was decided."""
+    decisions = Decisions(version="v1.36.3+k0s.2", storage="etcd", etcdMembers=1, etcdImage=etcd_image)
+    return observed("Secret", NAMES.config, annotations={DECISIONS: decisions.annotation()}, data={})
+
+
+@pytest.mark.parametrize(
+    ("decided", "there", "runs"),
+    [
+        # Who writes another one there has decided nothing.
+        ("etcd:v3.6.15", "evil/etcd:v3.6.15", "etcd:v3.6.15"),
+        ("etcd:v3.6.15", "etcd:v3.6.14", "etcd:v3.6.15"),
+        ("etcd:v3.6.15", "etcd:v3.6.99", "etcd:v3.6.15"),
+        # The data may have been written by it, and then the decided one could not read them.
+        ("etcd:v3.6.15", "etcd:v3.7.1", "etcd:v3.7.1"),
+        # The decided one has become known as unsound.
+        ("etcd:v3.6.12", "etcd:v3.6.12", "quay.io/k0sproject/etcd:v3.6.14"),
+        # From before it was a decision.
+        ("", "etcd:v3.6.15", "etcd:v3.6.15"),
+    ],
+)
+def test_the_decided_image_runs_whatever_somebody_has_put_there(decided: str, there: str, runs: str) -> None:
+    t = a_tenant(config_secret(decided), stateful_set(image=there))
+    assert container(t)["image"] == container(t, "permit")["image"] == runs
+    said = [problem.field for problem in etcd.problems(t)]
+    assert said == (["spec.storage.etcd.image"] if runs == "etcd:v3.7.1" else [])
+    assert t.decisions.etcdImage == (runs if runs != "etcd:v3.7.1" else decided)
+
+
+def test_another_image_is_decided_by_the_user_alone() -> None:
+    decided = config_secret("etcd:v3.6.15")
+    assert image(decided, stateful_set(image="etcd:v3.6.15"), **with_etcd(image="etcd:v3.7.1")) == "etcd:v3.7.1"
+    refused = a_tenant(decided, stateful_set(image="x/etcd:v3.6.16"), **with_etcd(image="etcd:v3.5.33"))
+    assert container(refused)["image"] == refused.decisions.etcdImage == "etcd:v3.6.15"
+    [problem] = etcd.problems(refused)
+    assert "v3.5.33" in problem.fault
 
 
 @pytest.mark.parametrize(

@@ -333,7 +333,7 @@ def test_a_bootstrap_secret_of_somebody_else_in_the_tenant_is_neither_trusted_no
     theirs = spoil(world, lambda body: body["metadata"]["labels"].update({REQUEST_LABEL: "another"}))
     failure = work(world)
     assert "does not carry our labels" in failure
-    assert why(world) == f"False Minting: {failure}"
+    assert why(world) == f"False WriteFailed: {failure}; it is tried again"
     assert not world.exists("Secret", NAME)
     delete(world)
     work(world)
@@ -445,6 +445,36 @@ def test_the_token_follows_the_tenants_address() -> None:
     assert world.events == [], "nobody has to be told"
 
 
+def test_a_failure_beside_a_token_that_can_be_used_is_said_once_and_takes_nothing_from_it() -> None:
+    world = with_token()
+    world.events.clear()
+    world.server.edit(SECRET, lambda body: body["metadata"]["labels"].clear())
+    world.refuses = lambda action: "admission webhook says no" if isinstance(action, PatchMetadata) else ""
+    failure = work(world)
+    assert why(world) == "True Created: ", "the token can be used"
+    said = request_status(world)["conditions"][1]
+    assert (said["type"], said["status"], said["reason"]) == ("JoinTokenSecretUpToDate", "False", "WriteFailed")
+    assert "admission webhook says no" in said["message"]
+    assert [(each.type, each.reason) for each in world.events] == [("Warning", "WriteFailed")]
+    assert "admission webhook says no" in world.events[0].message
+    work(world, failure=failure)
+    assert len(world.events) == 1, "nobody is told again"
+    world.refuses = lambda action: ""
+    work(world, failure=failure)
+    assert [each["type"] for each in request_status(world)["conditions"]] == ["JoinTokenSecretCreated"]
+    assert len(world.events) == 1
+
+
+def test_a_token_that_cannot_be_made_is_said_by_an_event() -> None:
+    world = ask(running())
+    world.events.clear()
+    world.tenant_down = "no route to host"
+    work(world)
+    [event] = world.events
+    assert (event.type, event.reason) == ("Warning", "WriteFailed")
+    assert "no route to host" in event.message
+
+
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("number", range(2))
 def test_a_crash_while_the_token_follows(number: int, when: str) -> None:
@@ -467,7 +497,7 @@ def test_while_the_tenant_cannot_be_asked_a_token_for_its_old_address_is_said_to
     world.settle()
     world.tenant_down = "no route to host"
     failure = work(world)
-    assert why(world) == f"False Minting: {failure}"
+    assert why(world) == f"False WriteFailed: {failure}; it is tried again"
     assert "no route to host" in failure
     assert token(world) == old, "it may work yet"
     world.tenant_down = ""

@@ -94,8 +94,8 @@ def request_status(world: World) -> Json:
 
 
 def why(world: World) -> str:
-    """Status, reason and message of the condition."""
-    (condition,) = request_status(world)["conditions"]
+    """Status, reason and message of the first condition."""
+    condition, *_ = request_status(world)["conditions"]
     return f"{condition['status']} {condition['reason']}: {condition['message']}"
 
 

@@ -24,17 +24,19 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from hosted_cp.api.cluster import ClusterSpec, parse_cluster
 from hosted_cp.api.problems import Problem
 from hosted_cp.controllers.tenants import watched
-from hosted_cp.executor import METADATA_MANAGER, _annotated, _is_ours, _with_foreign_metadata, merge_difference
+from hosted_cp.executor import METADATA_MANAGER
 from hosted_cp.hosting.names import Names, children_of
 from hosted_cp.hosting.plan import plan
 from hosted_cp.hosting.settings import Settings
 from hosted_cp.hosting.view import NodeAddress, TenantView
+from hosted_cp.kube.bodies import annotated, is_ours, merge_difference, with_foreign_metadata
 from hosted_cp.kube.observing import observe
 from hosted_cp.kube.resources import resource_for
 from hosted_cp.planning import diff
 from hosted_cp.planning.actions import (
     FIELD_MANAGER,
     Action,
+    AnnotatePods,
     Apply,
     Create,
     Delete,
@@ -347,7 +349,7 @@ class World:
                 if action.recipe is not None:
                     data = self._fulfil(action.recipe, made)
                     made[action.material or action.ref.name] = data
-                    body = {**_annotated(body, action.recipe, self._inputs(action.recipe, made)), "data": encoded(data)}
+                    body = {**annotated(body, action.recipe, self._inputs(action.recipe, made)), "data": encoded(data)}
                 server.create(body, manager=FIELD_MANAGER)
                 if action.recipe is not None:
                     owner = next((o["uid"] for o in body["metadata"]["ownerReferences"]), "")
@@ -368,10 +370,10 @@ class World:
                     return
                 data = self._fulfil(action.recipe, made)
                 stamped = diff.stamped(action.body, action.recipe)
-                stamped = _annotated(stamped, action.recipe, self._inputs(action.recipe, made))
+                stamped = annotated(stamped, action.recipe, self._inputs(action.recipe, made))
                 held = secret_data(server.get(action.ref))
                 whole = {**data, **{key: held[key] for key in kept_by(action.recipe)}}
-                server.replace({**_with_foreign_metadata(stamped, seen), "data": encoded(whole)})
+                server.replace({**with_foreign_metadata(stamped, seen), "data": encoded(whole)})
                 made[action.ref.name] = whole
             case PatchMetadata():
                 metadata: Json = {"uid": action.uid, "resourceVersion": action.resource_version}
@@ -382,7 +384,7 @@ class World:
                 if action.finalizers is not None:
                     metadata["finalizers"] = list(action.finalizers)
                 server.merge_patch(action.ref, {"metadata": metadata}, manager=METADATA_MANAGER)
-            case PublishEndpoint():
+            case PublishEndpoint() | AnnotatePods():
                 server.merge_patch(action.ref, dict(action.patch()), manager=METADATA_MANAGER)
             case Delete():
                 try:
@@ -426,7 +428,7 @@ class World:
                     self._given.add((about.uid, action.ref))
             case Delete():
                 ours = {"metadata": {"labels": action.labels}}
-                if action.ref in self.tenant.objects and _is_ours(self.tenant.get(action.ref), ours):
+                if action.ref in self.tenant.objects and is_ours(self.tenant.get(action.ref), ours):
                     self.tenant.delete(action.ref, uid=action.uid)
             case IdentifyNode():
                 live = self.tenant.objects.get(action.ref)
@@ -440,7 +442,7 @@ class World:
 
     def _reuse(self, action: Create, recipe: Reusable, made: Mapping[str, Mapping[str, bytes]]) -> Mapping[str, bytes]:
         live = self.tenant.get(action.ref)
-        if not _is_ours(live, action.body):
+        if not is_ours(live, action.body):
             raise Refused("Failed", "an object of this name exists that does not carry our labels")
         data = secret_data(live)
         if live["type"] != action.body["type"] or recipe.fault(data, self._inputs(recipe, made)):

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from hosted_cp.k0s import schema
 from hosted_cp.k0s.config import (
+    CONTENT_SEAL,
     PASSWORD_FILE,
     PROBE_FILE,
     SQLITE,
@@ -341,11 +342,11 @@ def test_the_secret_holds_k0s_yaml_and_the_authentication_config() -> None:
 
 def test_the_address_of_the_database_is_filled_in_and_never_printed() -> None:
     config = hosted_config(None, hosted(storage="kine"))
-    recipe = ConfigRecipe(config=config, dsn_secret="dsn", dsn_digest="abc")
+    recipe = ConfigRecipe(config=config, dsn_secret="dsn", dsn_digest="abc", seal_secret="t-ca")
     dsn = f"postgres://u:{CANARY}@db/k"
     data = recipe.fulfil(inputs(dsn={"K0SMOTRON_KINE_DATASOURCE_URL": f"{dsn}\n".encode()}))
     assert yaml.safe_load(data["k0s.yaml"])["spec"]["storage"]["kine"]["dataSource"] == dsn
-    assert recipe.needs == ("dsn",)
+    assert recipe.needs == ("dsn", "t-ca")
     assert "digest abc" in str(recipe.printed())
     assert recipe.digest() != ConfigRecipe(config=config, dsn_secret="dsn", dsn_digest="other").digest()
 
@@ -355,6 +356,24 @@ def test_the_address_of_the_database_is_filled_in_and_never_printed() -> None:
     other = ConfigRecipe(config=hosted_config(None, hosted(storage="kine", data_source="postgres://x")))
     assert inline.printed() != other.printed()
     assert inline.digest() != other.digest()
+
+
+def test_what_no_plan_knows_is_sealed_with_a_key() -> None:
+    config = hosted_config(None, hosted(storage="kine"))
+    recipe = ConfigRecipe(config=config, dsn_secret="dsn", dsn_digest="abc", seal_secret="t-ca")
+
+    def sealed(dsn: str, key: str) -> str:
+        data = {"K0SMOTRON_KINE_DATASOURCE_URL": dsn.encode()}
+        [(name, value)] = recipe.annotations(inputs(dsn=data, **{"t-ca": {"tls.key": key.encode()}})).items()
+        assert name == CONTENT_SEAL
+        return value
+
+    one = sealed(f"postgres://u:{CANARY}@db/k", "a")
+    assert one == sealed(f"postgres://u:{CANARY}@db/k", "a")
+    assert len({one, sealed("postgres://u:other@db/k", "a"), sealed(f"postgres://u:{CANARY}@db/k", "b")}) == 3
+    with pytest.raises(MaterialError, match=r"Secret t-ca has no key tls\.key"):
+        recipe.annotations(inputs(dsn={"K0SMOTRON_KINE_DATASOURCE_URL": b"postgres://x"}, **{"t-ca": {}}))
+    assert ConfigRecipe(config=config).annotations(inputs()) == {}, "what a plan knows needs no seal"
 
 
 @pytest.mark.parametrize("where", ["Secret", "spec"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import orjson
 import pytest
 
-from hosted_cp.kube.errors import error_from
+from hosted_cp.kube.errors import Invalid, ServerFault, error_from
 
 CANARY = "canary-5f0a9c"
 
@@ -47,3 +47,16 @@ def test_the_servers_own_words_are_told(message: str) -> None:
 )
 def test_what_may_quote_is_left_out(code: int, message: str, told: str) -> None:
     assert public(code, "Because", message % CANARY) == f"Because ({code}){told}"
+
+
+@pytest.mark.parametrize(
+    ("message", "kind"),
+    [
+        ("duplicate nodePort: {TCP 31000}", Invalid),
+        ("Internal error occurred: duplicate nodePort: {TCP 31000}", Invalid),
+        ("Internal error occurred: etcd is away", ServerFault),
+    ],
+)
+def test_a_node_port_asked_for_twice_is_no_fault_of_the_server(message: str, kind: type[Exception]) -> None:
+    error = error_from(500, orjson.dumps({"code": 500, "reason": "InternalError", "message": message}))
+    assert type(error) is kind

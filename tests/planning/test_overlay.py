@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from hosted_cp.planning.diff import first_difference, stamped
-from hosted_cp.planning.overlay import laid_over
+from hosted_cp.planning.overlay import laid_over, operations
 from tests.planning.samples import EVERYTHING, SERVICE, STATEFUL_SET, observed, served
 
 each_kind = pytest.mark.parametrize("body", EVERYTHING, ids=lambda body: body["kind"])
@@ -42,6 +42,16 @@ def test_one_member_of_a_union_is_left_and_the_rest_of_the_struct_stays() -> Non
     assert removed == ["spec.template.spec.containers[controller].readinessProbe.exec"]
     probe = whole["spec"]["template"]["spec"]["containers"][0]["readinessProbe"]
     assert set(probe) == {"httpGet", "initialDelaySeconds"}
+
+
+def test_what_is_written_is_what_differs_and_no_more() -> None:
+    live = served(stamped(SERVICE))
+    live["spec"]["ports"][0]["port"] = 7443
+    live["metadata"]["labels"] = {"theirs": "kept"}
+    whole, _ = laid_over(live, stamped(SERVICE))
+    version, change = operations(live, whole)
+    assert version == {"op": "replace", "path": "/metadata/resourceVersion", "value": "7"}
+    assert change == {"op": "add", "path": "/spec", "value": whole["spec"]}
 
 
 def test_precondition_is_the_object_that_was_read() -> None:
