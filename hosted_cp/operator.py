@@ -181,6 +181,7 @@ class Operator:
             self.loops = tuple(loops)
             if SECRET in caches.stores:
                 self.metrics.certificates(caches.store(SECRET), now=self._sources.now)
+            self.metrics.refused(lambda: {each.partition(" ")[0] for each in caches.refused})
             lag = LoopLag(self.metrics)
             if options.health_address is not None:
                 self.addresses = await stack.enter_async_context(
@@ -188,7 +189,7 @@ class Operator:
                         health_address=options.health_address,
                         metrics_address=options.metrics_address,
                         lag=lag,
-                        not_ready=lambda: self._unproven or _not_listed(caches),
+                        not_ready=lambda: self._unproven or _not_followed(caches),
                         metrics=self.metrics,
                     )
                 )
@@ -343,8 +344,11 @@ async def _once_elected(lease: Lease | None, work: Coroutine[Any, Any, None]) ->
         work.close()
 
 
-def _not_listed(caches: Caches) -> str:
-    return ", ".join(caches.lagging) and f"not listed yet: {', '.join(caches.lagging)}"
+def _not_followed(caches: Caches) -> str:
+    """What is not known of the world, in a sentence for `/readyz`; "" if everything is."""
+    said = [f"not listed yet: {', '.join(caches.lagging)}"] if caches.lagging else []
+    said += [f"may not be followed: {kind}: {why}" for kind, why in caches.refused.items()]
+    return "; ".join(said)
 
 
 async def _first(*wanted: Coroutine[Any, Any, Any]) -> None:

@@ -21,7 +21,7 @@ from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 
 from hosted_cp.kube.client import Answer, ApiClient, WatchEvent
-from hosted_cp.kube.errors import ApiError, Forbidden, Gone, NotFound
+from hosted_cp.kube.errors import ApiError, Forbidden, Gone, NotFound, Unauthorized
 from hosted_cp.kube.observing import Glimpse, Unreadable, glimpse, observe
 from hosted_cp.kube.resources import CRD, Resource, resource_for
 from hosted_cp.kube.store import Change, Name, Store
@@ -116,6 +116,12 @@ class Caches:
     def lagging(self) -> list[str]:
         """The kinds that have not been listed yet, for `/readyz` and for the log."""
         return [str(follower) for follower in self._followers if not follower.synced.is_set()]
+
+    @property
+    def refused(self) -> Mapping[str, str]:
+        """The kinds that the server does not let us follow, and in which words it says so: what happens to them is not
+        known meanwhile."""
+        return {str(follower): follower.refused for follower in self._followers if follower.refused}
 
     @property
     def missing(self) -> frozenset[Resource]:
@@ -228,6 +234,8 @@ class _Follower:
         self._version = ""
         self._failures = 0
         self.synced = asyncio.Event()
+        #: Why the server does not let us follow; "" as long as it does. (That it does not answer is another matter.)
+        self.refused = ""
 
     def __str__(self) -> str:
         return self._watched.resource.plural + (f" in {self._namespace}" if self._namespace else "")
@@ -254,6 +262,8 @@ class _Follower:
                 if self._watched.optional and isinstance(error, NotFound | Forbidden):
                     await self._absent(error)
                     continue
+                if isinstance(error, Forbidden | Unauthorized):
+                    self.refused = error.public()
                 pause = max(self._pause(), error.retry_after or 0.0)
                 level = logging.WARNING if self._failures > 2 else logging.INFO
                 log.log(level, "following %s: %s; again in %.1f s", self, error.public(), pause)
@@ -306,12 +316,15 @@ class _Follower:
         watched = self._watched
         events = self._caches.client.watch(
             watched.resource, self._namespace, since=self._version, labels=watched.labels, fields=watched.fields,
-            metadata_only=watched.metadata_only, timeout=self._caches.watch_life(),
+            metadata_only=watched.metadata_only, timeout=self._caches.watch_life(), begun=self._begun,
         )  # fmt: skip
         async with aclosing(events):
             async for event in events:
                 self._failures = 0
                 self._take(event)
+
+    def _begun(self) -> None:
+        self.refused = ""
 
     def _take(self, event: WatchEvent) -> None:
         try:

@@ -227,9 +227,11 @@ class ApiClient:
         metadata_only: bool = False,
         timeout: float = 300.0,  # noqa: ASYNC109 (the server's own limit, passed on)
         inactivity: float = INACTIVITY,
+        begun: Callable[[], None] = lambda: None,
     ) -> AsyncGenerator[WatchEvent, None]:
         """What happens to the objects after resourceVersion `since`, until the server ends it (about `timeout`).
 
+        `begun` is called when the server has granted the watch, which may be long before anything happens.
         Bookmarks are asked for and yielded. Raises `Gone` if `since` is too old, `Unreachable` if the connection breaks
         or nothing arrives for `inactivity` seconds.
         """
@@ -247,6 +249,7 @@ class ApiClient:
             self._watches, "watch", "GET", resource.path(namespace), kind=resource.kind, query=query, headers=headers,
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=inactivity),
         ) as answer:  # fmt: skip
+            begun()
             async for line in _lines(answer.content):
                 try:
                     event = _decode_line(line)

@@ -123,6 +123,19 @@ class Metrics:
 
         self.collect(collect)
 
+    def refused(self, kinds: Callable[[], Iterable[str]]) -> None:
+        """Show which kinds the API server does not let us follow."""
+
+        def collect() -> Iterable[GaugeMetricFamily]:
+            family = GaugeMetricFamily(
+                "hosted_cp_refused_kinds", "1 for a kind that may not be listed or watched.", labels=["kind"]
+            )
+            for kind in kinds():
+                family.add_metric([kind], 1)
+            yield family
+
+        self.collect(collect)
+
     def collect(self, collect: Callable[[], Iterable[GaugeMetricFamily]]) -> None:
         """Add metrics that are computed when somebody asks."""
         self.registry.register(_Computed(collect))

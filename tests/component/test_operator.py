@@ -365,6 +365,34 @@ async def test_a_server_that_is_not_listed_yet_is_not_ready(server: Server, user
         await running
 
 
+async def test_a_kind_that_may_not_be_watched_any_more_is_told_and_forgotten_when_it_may(
+    server: Server, user: Access, namespace: str
+) -> None:
+    async with proxy(server, user.user, "system:masters") as faulty:
+        faulty.add(Fault(method="WATCH", path="configmaps", status=403, times=None))
+        async with operating(faulty.access, namespace, health_address="127.0.0.1:0") as operator:
+            host, port = operator.addresses[0]
+            async with aiohttp.ClientSession(base_url=f"http://{host}:{port}") as session:
+                said = await answered(session, "/readyz", status=503)
+                assert f"may not be followed: configmaps in {namespace}: Forbidden (403)" in said
+                refused = 'hosted_cp_refused_kinds{kind="configmaps"} 1.0'
+                assert refused in await answered(session, "/metrics", status=200)
+                faulty.heal()
+                assert await answered(session, "/readyz", status=200) == "ok\n"
+                assert refused not in await answered(session, "/metrics", status=200)
+
+
+async def answered(session: aiohttp.ClientSession, path: str, *, status: int) -> str:
+    """What is answered, once it is with this status."""
+    async with asyncio.timeout(20):
+        while True:
+            async with session.get(path) as answer:
+                text = await answer.text()
+                if answer.status == status:
+                    return text
+            await asyncio.sleep(0.05)
+
+
 async def test_nothing_secret_is_logged(
     admin: ApiClient, user: Access, namespace: str, caplog: pytest.LogCaptureFixture
 ) -> None:
