@@ -1,4 +1,4 @@
-"""`python -m e2e.bench [lab|scale]`: measure, print tables, leave JSON and pictures in out/bench/."""
+"""`python -m e2e.bench [lab|scale|machines]`: measure, print tables, leave JSON and pictures in out/bench/."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from e2e.bench import first_call, picture, scale
+from e2e.bench import first_call, machines, picture, scale
 from e2e.bench.figures import figures_table, medians, number, steps, table
 from e2e.bench.moments import FIRST_CALL
 from e2e.lab.network import LabError
@@ -24,11 +24,14 @@ OUT = ROOT / "out" / "bench"
 def main(arguments: Sequence[str]) -> int:
     """Run what is asked for. Returns 1 if something could not be measured; a budget that is broken is no failure."""
     parser = argparse.ArgumentParser(prog="python -m e2e.bench", description=__doc__)
-    parser.add_argument("part", nargs="?", choices=("all", "lab", "scale"), default="all")
+    parser.add_argument("part", nargs="?", choices=("all", "lab", "scale", "machines"), default="all")
     parser.add_argument("--runs", type=int, default=3, help="lab: starts of each kind (default: %(default)s)")
     parser.add_argument("--keep", action="store_true", help="lab: leave it up, for the next time")
     parser.add_argument("--tenants", type=_sizes, default="1,100", help="scale: how many (default: %(default)s)")
     parser.add_argument("--idle", type=float, default=60.0, help="scale: idle seconds (default: %(default)s)")
+    parser.add_argument(
+        "--machines", type=_sizes, default="50,100,500", help="machines: how many (default: %(default)s)"
+    )
     parser.add_argument("--profile", action="store_true", help="scale: run the operator under cProfile (slower)")
     chosen = parser.parse_args(arguments)
     os.environ.pop("KUBECONFIG", None)
@@ -38,6 +41,8 @@ def main(arguments: Sequence[str]) -> int:
             _lab(chosen.runs, keep=chosen.keep)
         if chosen.part in ("all", "scale"):
             _scale(chosen.tenants, idle=chosen.idle, profile=chosen.profile)
+        if chosen.part in ("all", "machines"):
+            _machines(chosen.machines)
     except (LabError, BuildError, KubectlError, StartError) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
@@ -47,7 +52,7 @@ def main(arguments: Sequence[str]) -> int:
 def _sizes(text: str) -> list[int]:
     sizes = [int(each) for each in text.split(",")]
     if min(sizes) < 1:
-        raise argparse.ArgumentTypeError("at least one tenant")
+        raise argparse.ArgumentTypeError("at least one")
     return sizes
 
 
@@ -92,6 +97,15 @@ def _scale(sizes: Sequence[int], *, idle: float, profile: bool) -> None:
         curves[f"{each.tenants}: controllers"] = each.controller_seconds
     picture.waits(OUT / "scale.png", curves)
     say(f"written: {OUT.relative_to(ROOT) / 'scale.png'}")
+
+
+def _machines(sizes: Sequence[int]) -> None:
+    outcomes = [machines.measure(size) for size in sizes]
+    heads = (f"{size} Machines" for size in sizes)
+    print("\nMachines that are bootstrapped at once: requests and CPU for each of them, seconds for all\n")
+    print(table(("phase", *heads, ""), machines.rows(outcomes)), "\n")
+    print(f"{figures_table(machines.figures(outcomes))}\n")
+    _write(OUT / "machines.json", [each.printed() for each in outcomes])
 
 
 def _write(file: Path, content: Any) -> None:

@@ -13,7 +13,6 @@ from typing import Any
 
 import orjson
 import pytest
-import yaml
 
 from hosted_cp.kube.resources import CORE_CLUSTER, CRD, MACHINE, SECRET, WORKER_CONFIG, Resource
 from tests.component import certificates
@@ -27,6 +26,7 @@ from tests.component.workers import (
     data_of,
     joins,
     known_tokens,
+    kubeconfig_to,
     machine,
     made,
     provisioned,
@@ -80,22 +80,7 @@ async def a_foreign_cluster(stage: CapiStage, **spec: Any) -> Pair:
 
 def kubeconfig(stage: CapiStage, authority: Pair, **user: Any) -> bytes:
     """As a provider writes it; `user` instead of a client certificate."""
-    client = certificates.leaf(authority, "admin", organizations=("system:masters",))
-    cluster = {
-        "server": stage.tenants.url, "tls-server-name": f"kmc-{ELSEWHERE}.{stage.namespace}.svc",
-        "certificate-authority-data": base64.b64encode(authority.certificate).decode(),
-    }  # fmt: skip
-    certificate = {
-        "client-certificate-data": base64.b64encode(client.certificate).decode(),
-        "client-key-data": base64.b64encode(client.key).decode(),
-    }
-    return yaml.safe_dump(
-        {
-            "apiVersion": "v1", "kind": "Config", "current-context": "c",
-            "contexts": [{"name": "c", "context": {"cluster": "k", "user": "u"}}],
-            "clusters": [{"name": "k", "cluster": cluster}], "users": [{"name": "u", "user": user or certificate}],
-        }
-    ).encode()  # fmt: skip
+    return kubeconfig_to(stage.tenants.url, f"kmc-{ELSEWHERE}.{stage.namespace}.svc", authority, **user)
 
 
 async def leaves(stage: CapiStage, config: bytes) -> None:

@@ -10,7 +10,9 @@ import yaml
 from e2e.capi import kinds
 from hosted_cp.k0s import tokens
 from hosted_cp.kube.resources import MACHINE, SECRET, WORKER_CONFIG, Resource
+from tests.component import certificates
 from tests.component.capi import VERSION, CapiStage
+from tests.component.certificates import Pair
 from tests.component.hosting import Object, conditions
 
 LAB_MACHINE = Resource(group=kinds.GROUP, version=kinds.VERSION, kind="LabMachine", plural="labmachines")
@@ -115,3 +117,22 @@ async def a_cluster(stage: CapiStage, name: str = "a") -> None:
     await stage.create_cluster(name)
     await stage.serving(name)
     await stage.told_core(name)
+
+
+def kubeconfig_to(server: str, server_name: str, authority: Pair, **user: Any) -> bytes:
+    """A kubeconfig for an API server with this CA; `user` instead of an administrator's client certificate."""
+    client = certificates.leaf(authority, "admin", organizations=("system:masters",))
+    encoded = {
+        "certificate-authority-data": authority.certificate, "client-certificate-data": client.certificate,
+        "client-key-data": client.key,
+    }  # fmt: skip
+    ca, certificate, key = ({name: base64.b64encode(pem).decode()} for name, pem in encoded.items())
+    cluster = {"server": server, "tls-server-name": server_name, **ca}
+    return yaml.safe_dump(
+        {
+            "apiVersion": "v1", "kind": "Config", "current-context": "c",
+            "contexts": [{"name": "c", "context": {"cluster": "k", "user": "u"}}],
+            "clusters": [{"name": "k", "cluster": cluster}],
+            "users": [{"name": "u", "user": user or {**certificate, **key}}],
+        }
+    ).encode()  # fmt: skip
