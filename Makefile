@@ -75,7 +75,7 @@ test-e2e: ready  ## what we rely on of k0s; control planes and workers in the la
 	@$(PY) -m tests.stages contract e2e
 
 test-all: ready  ## everything, with the long sweeps
-	@$(PY) -m tests.stages lint unit build component contract e2e examples sweep
+	@$(PY) -m tests.stages lint unit build component contract e2e examples sweep former-core
 
 crds: ready  ## generate crds/ from the models
 	@$(PY) -m hosted_cp.api.crds --write crds/

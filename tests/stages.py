@@ -22,6 +22,17 @@ _SIDE_BY_SIDE = ("-n", "3", "--dist", "loadfile")
 _PYTEST = (sys.executable, "-m", "pytest", "--durations=5", "--durations-min=5")
 
 
+#: The older series of Cluster API that is supported, and the tests that run its core manager.
+_FORMER_CORE = "1.13"
+_ON_CORE = tuple(
+    f"tests/component/test_{name}.py"
+    for name in (
+        "control_planes", "worker_configs", "cluster_class", "capi_deletion", "capi_steady", "seeds", "clusterctl",
+        "foreign_control_planes",
+    )
+)  # fmt: skip
+
+
 @dataclass(frozen=True, kw_only=True)
 class Stage:
     """Some commands; the first that fails ends the stage."""
@@ -82,6 +93,14 @@ STAGES = {
         usually="10 min",
     ),
     "sweep": Stage(commands=((*_PYTEST, "tests", "e2e", "-m", "sweep"),), usually="an hour"),
+    "former-core": Stage(
+        commands=(
+            (sys.executable, "-m", "e2e.capi.programs", _FORMER_CORE),
+            ("env", f"HOSTED_CP_CORE={_FORMER_CORE}", *_PYTEST, *_SIDE_BY_SIDE, *_ON_CORE, "-m", "not sweep"),
+        ),
+        usually="10 min",
+        once_more=True,
+    ),
 }
 
 

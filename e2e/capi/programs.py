@@ -2,12 +2,15 @@
 
 The core manager and clusterctl are built unchanged. CRDs and webhook configurations lie in the downloaded module; they
 are copied beside the programs, so that a run needs neither Go nor the module's folder.
+
+`python -m e2e.capi.programs [SERIES ...]` builds what the cache lacks (of all series, if none is named).
 """
 
 from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,3 +86,8 @@ def cluster_api(series: str = NEWEST) -> ClusterApi:
         webhooks=made / "webhooks.yaml",
         clusterctl=made / "clusterctl" if layout.clusterctl else None,
     )
+
+
+if __name__ == "__main__":
+    for each in sys.argv[1:] or SERIES:
+        cluster_api(each)
