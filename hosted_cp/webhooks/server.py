@@ -24,9 +24,8 @@ import orjson
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from hosted_cp.api import conversion_review
 from hosted_cp.api.kinds import VERSIONED
-from hosted_cp.webhooks import admission
+from hosted_cp.webhooks import admission, conversion_review
 from hosted_cp.webhooks.metrics import Metrics
 
 log = logging.getLogger(__name__)

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from hosted_cp.api.base import Kind
 from hosted_cp.api.conversion import ANNOTATION, ANNOTATIONS_LIMIT, STATUS_FIELD, ConversionError, convert
-from hosted_cp.api.conversion_review import review
 from hosted_cp.api.join_token_request import parse_join_token_request
 from hosted_cp.api.kinds import VERSIONED
 from hosted_cp.api.schema import cached_openapi, defaulted, defaults, pruned
+from hosted_cp.webhooks.conversion_review import review
 from tests.api.generated import JSON, objects
 from tests.api.structural import invalid
 

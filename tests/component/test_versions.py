@@ -21,7 +21,7 @@ import pytest
 
 from hosted_cp.api import crds
 from hosted_cp.api.conversion import ANNOTATION
-from hosted_cp.api.conversion_review import review
+from hosted_cp.webhooks.conversion_review import review
 from k0s_images.golang import components
 from tests.component.apiserver import Server, running
 from tests.component.certificates import Pair, authority, leaf

@@ -13,9 +13,8 @@ import orjson
 import pytest
 from cryptography import x509
 
-from hosted_cp.api import conversion_review
 from hosted_cp.api.kinds import VERSIONED
-from hosted_cp.webhooks import admission, certificates, server
+from hosted_cp.webhooks import admission, certificates, conversion_review, server
 from hosted_cp.webhooks.certificates import CertificateError
 from tests.component.certificates import authority
 from tests.webhooks.serving import AUTHORITY, pair, webhook, write
