@@ -8,22 +8,21 @@ Cluster lives on. The object that the user looks at for the reason is ours, so i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
-from typing import Any
 
-from hosted_cp.planning.conditions import Cause, Condition, merge
+from hosted_cp.planning.actions import Plan
+from hosted_cp.planning.conditions import Cause, Condition, events, merge
 from hosted_cp.planning.observed import Observed
 
 CONDITION = "ClusterInOrder"
 
 
-def with_ties(
-    status: Mapping[str, Any], *, owner: Observed, cluster: Observed | None, now: datetime
-) -> Mapping[str, Any]:
-    """The status with what there is to say of the Cluster; as it is where there is no Cluster (any more)."""
-    if cluster is None:
-        return status
+def with_ties(plan: Plan, *, owner: Observed, cluster: Observed | None, now: datetime) -> Plan:
+    """The plan with what there is to say of the Cluster in its status, and once, where it is bad, in an Event: what is
+    being deleted will soon have no status. As it is where there is no Cluster (any more)."""
+    if cluster is None or plan.status is None:
+        return plan
     wrong = _wrong(owner, cluster)
     if wrong is None:
         condition = Condition(type=CONDITION, status="True", reason="ReferencesInOrder")
@@ -31,8 +30,9 @@ def with_ties(
         condition = Condition(type=CONDITION, status="False", reason=wrong.reason, message=wrong.message)
     old = owner.get("status", "conditions", default=[])
     said = merge(wanted=[condition], old=old, generation=owner.generation, now=now)
-    others = [each for each in status.get("conditions") or [] if each["type"] != CONDITION]
-    return {**status, "conditions": [*others, *said]}
+    others = [each for each in plan.status.get("conditions") or [] if each["type"] != CONDITION]
+    told = events(merged=said, old=old, about=CONDITION) if wrong is not None else ()
+    return replace(plan, status={**plan.status, "conditions": [*others, *said]}, events=(*plan.events, *told))
 
 
 def _wrong(owner: Observed, cluster: Observed) -> Cause | None:

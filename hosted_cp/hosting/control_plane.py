@@ -80,26 +80,24 @@ def plan_of(view: ControlPlaneView) -> Plan:
     t = plan.readable(hosted)
     if not isinstance(t, Tenant):
         said = t.status
-        return t if said is None else replace(t, status=_with_ties(view, contract_status.of_unreadable(hosted, said)))
+        return t if said is None else _with_ties(view, replace(t, status=contract_status.of_unreadable(hosted, said)))
     made = plan.of_tenant(t)
     publish = _publish(view, t) if not made.actions else ()
     report = None
     if made.status is not None:
-        report = _with_ties(
-            view,
-            contract_status.of_tenant(
-                t,
-                made.status,
-                version=_asked(view, t.former),
-                given=_given(view),
-                moved=tuple(_moved_ranges(view, t.former)),
-            ),
+        report = contract_status.of_tenant(
+            t,
+            made.status,
+            version=_asked(view, t.former),
+            given=_given(view),
+            moved=tuple(_moved_ranges(view, t.former)),
         )
-    return replace(made, actions=(*made.actions, *publish), status=report, last_word=made.last_word and not publish)
+    whole = replace(made, actions=(*made.actions, *publish), status=report, last_word=made.last_word and not publish)
+    return _with_ties(view, whole)
 
 
-def _with_ties(view: ControlPlaneView, status: Mapping[str, Any]) -> Mapping[str, Any]:
-    return cluster_ties.with_ties(status, owner=view.tenant.owner, cluster=view.cluster, now=view.tenant.now)
+def _with_ties(view: ControlPlaneView, made: Plan) -> Plan:
+    return cluster_ties.with_ties(made, owner=view.tenant.owner, cluster=view.cluster, now=view.tenant.now)
 
 
 def _paused(view: ControlPlaneView) -> bool:

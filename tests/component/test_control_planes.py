@@ -421,7 +421,36 @@ async def test_a_token_request_finds_a_control_plane_by_its_clusters_name(stage:
         assert stage.tenants.objects(stage.namespace, "a", "secrets") == []
 
 
+async def test_a_cluster_without_infrastructure_runs_and_says_what_core_will_not_do(stage: CapiStage) -> None:
+    async with stage.operating():
+        await stage.create_cluster("a", cluster={"infrastructureRef": None})
+        body = (await stage.serving("a"))["a-cp"]
+        condition = conditions(body)["ClusterInOrder"]
+        assert (condition["status"], condition["reason"]) == ("False", "InfrastructureMissing")
+        # Core itself has no more to say than this, and for ever.
+        known = conditions((await stage.told_core("a"))["a"])
+        assert known["InfrastructureReady"]["status"] == "Unknown"
+        assert known["Available"]["status"] != "True"
+        await stage.change_cluster(
+            "a", infrastructureRef={"apiGroup": LAB_CLUSTER.group, "kind": "LabCluster", "name": "a"}
+        )
+        await stage.until(CONTROL_PLANE, ["a-cp"], lambda b: status_of(b, "ClusterInOrder") == "True")
+
+
 # --- the end ----------------------------------------------------------------------------------------------------------
+
+
+async def test_deleted_alone_it_says_in_an_event_what_that_means(stage: CapiStage) -> None:
+    async with stage.operating():
+        await stage.create_cluster("a")
+        await stage.serving("a")
+        await stage.admin.delete(CONTROL_PLANE, stage.namespace, "a-cp")
+        await stage.until(CONTROL_PLANE, ["a-cp"], lambda body: not body)
+        told = orjson.loads(stage.server.kubectl("get", "events", "-n", stage.namespace, "-o", "json"))["items"]
+        [event] = [each for each in told if each["reason"] == "ControlPlaneDeletedAlone"]
+        assert event["type"] == "Warning"
+        assert "Delete the Cluster, too" in event.get("message", event.get("note", ""))
+
 
 FIRST = {
     "cluster": (CORE_CLUSTER,),

@@ -19,7 +19,9 @@ def tie(world: CapiWorld) -> Json:
 
 
 def test_in_order_it_is_said_so() -> None:
-    condition = tie(living())
+    world = living()
+    assert "ClusterInOrder" not in {each.condition.partition("/")[0] for each in world.events}
+    condition = tie(world)
     assert (condition["status"], condition["reason"], condition["message"]) == ("True", "ReferencesInOrder", "")
 
 
@@ -65,7 +67,10 @@ def test_deleted_alone_it_says_what_that_means() -> None:
     assert (condition["status"], condition["reason"]) == ("False", "ControlPlaneDeletedAlone")
     assert "Cluster demo is not being deleted" in condition["message"]
     assert "Delete the Cluster, too; or create another control plane" in condition["message"]
+    told = [each for each in world.events if each.reason == "ControlPlaneDeletedAlone"]
+    assert [(each.type, each.message) for each in told] == [("Warning", condition["message"])]
     world.settle()
+    assert len([each for each in world.events if each.reason == "ControlPlaneDeletedAlone"]) == 1
     assert world.owner_ref not in world.server.objects
 
 
