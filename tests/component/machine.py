@@ -77,7 +77,7 @@ kill $server
 cloud-init status --long > /srv/out/status || true
 ls -A /run > /srv/out/run
 [ ! -e /run/cluster-api ] || cp -r /run/cluster-api /srv/out/
-cp /etc/k0s.token /srv/out/ && stat -c %a /etc/k0s.token > /srv/out/mode
+[ ! -e /etc/k0s.token ] || { cp /etc/k0s.token /srv/out/; stat -c %a /etc/k0s.token > /srv/out/mode; }
 """
 
 

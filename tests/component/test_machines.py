@@ -8,11 +8,12 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
 from hosted_cp.machines.checks import problems
 from hosted_cp.machines.quoting import shell
 from hosted_cp.machines.render import render
-from hosted_cp.machines.worker import File, Worker
+from hosted_cp.machines.worker import File, Worker, token_path
 from tests.component.machine import PLAYED_K0S, boot, missing
 from tests.machines.hostile import PAYLOADS, SPEAKABLE, TRAP
 from tests.machines.workers import TOKEN, VARIANTS, resolved, worker
@@ -83,6 +84,38 @@ def test_every_string_arrives_and_none_is_executed(tmp_path: Path, templated: bo
     assert (machine.out / "k0s.token").read_text() == TOKEN
     assert (machine.out / "mode").read_text() == "600\n"
     assert Path(TRAP).name not in (machine.out / "run").read_text().split("\n")
+
+
+def test_no_folder_and_no_url_is_executed(tmp_path: Path) -> None:
+    """Each of them can be set once for a machine, so this one becomes a worker many times in a row."""
+    workers = [each for each in map(_somewhere, range(len(SPEAKABLE)), SPEAKABLE) if problems(each) == []]
+    assert len(workers) > 100
+    documents = [yaml.safe_load(data(each)) for each in workers]
+    whole = {key: [entry for each in documents for entry in each[key]] for key in ("write_files", "runcmd")}
+    user_data = b"#cloud-config\n" + yaml.safe_dump(whole).encode()
+    machine = boot(tmp_path, user_data, served={"k0s": PLAYED_K0S})
+    assert not machine.failed, machine.log[-4000:]
+    assert machine.finished
+    said = machine.words("k0s")
+    calls = [said[at : at + 5] for at, word in enumerate(said) if word == "install"]
+    assert [said[at - 1] for at, word in enumerate(said) if word == "install"] == [
+        f"{each.install_dir.rstrip('/')}/k0s" for each in workers
+    ]
+    assert [call[3] for call in calls] == [token_path(each) for each in workers]
+    for each in workers:
+        folder = machine.srv / token_path(each).removeprefix("/srv/")
+        assert folder.read_text() == TOKEN, each.working_dir
+    assert Path(TRAP).name not in (machine.out / "run").read_text().split("\n")
+
+
+def _somewhere(index: int, payload: str) -> Worker:
+    """A worker whose folders and whose URL hold a payload."""
+    name = f"{index} {payload}"[:150]
+    query = payload.replace(" ", "+")
+    return worker(
+        install_dir=f"/srv/bin/{name}", working_dir=f"/srv/tokens/{name}",
+        download_url=f"http://127.0.0.1/k0s?{index}={query}", checksum=hashlib.sha256(PLAYED_K0S).hexdigest(),
+    )  # fmt: skip
 
 
 def test_k0s_is_downloaded_checked_and_started(tmp_path: Path) -> None:
