@@ -79,10 +79,9 @@ def start(kubeconfig: Path, log: Path, *, profile: Path | None = None) -> Operat
         sys.executable, *profiler, "-m", "hosted_cp", "run", "--kubeconfig", str(kubeconfig),
         "--health-address", health, "--metrics-address", metrics, "--log-level", "warning",
     ]  # fmt: skip
-    environment = {"PATH": os.environ.get("PATH", ""), "PYTHONPATH": str(ROOT), "LANG": "C.UTF-8"}
     begun = time.monotonic()
     with log.open("ab") as out:
-        process = subprocess.Popen(argv, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
+        process = subprocess.Popen(argv, env=environment(), stdin=subprocess.DEVNULL, stdout=out, stderr=out)
     try:
         ready_after = _until(process, log, f"http://{health}/readyz", begun=begun)
         leads_after = _until(process, log, f"http://{metrics}/metrics", "hosted_cp_leader 1", begun=begun)
@@ -93,6 +92,11 @@ def start(kubeconfig: Path, log: Path, *, profile: Path | None = None) -> Operat
     return OperatorProcess(
         process=process, health=health, metrics=metrics, log=log, ready_after=ready_after, leads_after=leads_after
     )
+
+
+def environment() -> dict[str, str]:
+    """What a process of ours is given of our environment."""
+    return {"PATH": os.environ.get("PATH", ""), "PYTHONPATH": str(ROOT), "LANG": "C.UTF-8"}
 
 
 def _until(process: subprocess.Popen[bytes], log: Path, url: str, wanted: str = "", *, begun: float) -> float:

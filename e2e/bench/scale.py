@@ -26,7 +26,7 @@ import msgspec
 import orjson
 import yaml
 
-from e2e.bench import process
+from e2e.bench import floor, process
 from e2e.bench.figures import Budgets, Figure, budgets, per_tenant, percentile
 from e2e.bench.playing import play
 from e2e.bench.process import OperatorProcess
@@ -54,6 +54,8 @@ OPERATOR = f"system:serviceaccount:{OPERATOR_NAMESPACE}:hosted-cp"
 _QUIET = 3.0
 #: How many manifests are on their way at once.
 _POSTING = 16
+#: For how many tenants the writes alone are measured.
+_FLOOR = 50
 #: How many single changes are timed.
 _SINGLE_CHANGES = 50
 
@@ -147,6 +149,7 @@ async def _measure(
             created = await bench.create(operator)
             await bench.idle(operator, idle)
             operator.stop()
+            await bench.floor()
             operator = await bench.restart(lambda: process.start(kubeconfig, log))
             changed = await bench.change_all(operator)
             await bench.change_single()
@@ -279,6 +282,20 @@ class _Bench:
             note=f"besides {renewals} watches begun anew and the Lease",
         )  # fmt: skip
         self.figure("operator CPU in a minute idle", 60 * cpu / seconds, "s")
+
+    async def floor(self) -> None:
+        """What of the operator's CPU is TLS, HTTP, JSON and keys, and nothing of its own: measured beside it."""
+        say(f"{self.tenants} tenants: the same writes by a bare client")
+        admin = self.server.admin.kubeconfig(self.server.folder / "admin.kubeconfig")
+        count = min(self.tenants, _FLOOR)
+        found = await asyncio.to_thread(
+            floor.measured, admin, NAMESPACE, self.names[0], count, environment=process.environment()
+        )
+        self.figure(
+            "CPU of the writes alone, per tenant", 1000 * found.requests, "ms",
+            note=f"{found.writes} dry runs by aiohttp; no plan, no watch, no cache",
+        )  # fmt: skip
+        self.figure("CPU of keys and certificates alone, per tenant", 1000 * found.material, "ms")
 
     async def restart(self, start: Callable[[], OperatorProcess]) -> OperatorProcess:
         """The operator is started again, while all tenants are as they should be."""

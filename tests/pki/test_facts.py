@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 import yaml
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ed25519
+from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
@@ -17,10 +19,13 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     PublicFormat,
 )
+from cryptography.x509.name import _ASN1Type
+from cryptography.x509.oid import NameOID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hosted_cp.pki.facts import BLOCK_LIMIT, PEM_LIMIT, secret_facts
+from hosted_cp.pki.facts import BLOCK_LIMIT, PEM_LIMIT, certificate_facts, secret_facts, subject_public_key_info
+from hosted_cp.pki.keys import public_key_digest, spki
 from hosted_cp.pki.recipes import KeyPairRecipe, KubeconfigRecipe, LeafRecipe
 from tests.pki.material import NOW, authority, facts, inputs, private_key
 
@@ -73,6 +78,20 @@ def test_only_the_first_of_several_certificates_is_described() -> None:
 @pytest.mark.parametrize("algorithm", ["ECDSA-P384", "RSA-2048"])
 def test_algorithms_are_named_as_recipes_name_them(algorithm: str) -> None:
     assert facts(authority(algorithm=algorithm)).certificates["tls.crt"].key_algorithm == algorithm
+
+
+@pytest.mark.parametrize("algorithm", ["ECDSA-P256", "ECDSA-P384", "RSA-2048"])
+def test_the_public_half_is_read_where_it_stands(algorithm: str) -> None:
+    """Also where a name holds what a key looks like."""
+    decoy = spki(inputs(seed="decoy").new_key("ECDSA-P256").public_key())
+    key = inputs().new_key(algorithm)
+    name = x509.Name([x509.NameAttribute(NameOID.X500_UNIQUE_IDENTIFIER, decoy, _ASN1Type.BitString)])
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, NOW, NOW + timedelta(days=1))
+    certificate = builder.sign(key, SHA256())
+    assert decoy in certificate.tbs_certificate_bytes
+    assert subject_public_key_info(certificate.tbs_certificate_bytes) == spki(key.public_key())
+    found = certificate_facts(certificate)
+    assert (found.public_key, found.key_algorithm) == (public_key_digest(spki(key.public_key())), algorithm)
 
 
 def test_every_private_key_format_is_read() -> None:
