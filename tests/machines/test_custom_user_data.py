@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.hosting.pretend_server import encoded
-from tests.machines.worker_world import NAMESPACE, WorkerWorld, waiting
+from tests.machines.worker_world import WorkerWorld, waiting
 
 REFERENCE = {"customUserDataRef": {"secretRef": {"name": "custom", "key": "data"}}}
 
@@ -26,7 +26,6 @@ def test_k0smotrons_variables_are_refused_by_name_and_nothing_is_handed_over() -
     assert world.work() == ""
     assert b"packages: [jq]" in world.value
     assert world.why() == "True Ready: "
-    assert custom.namespace == NAMESPACE
 
 
 def test_a_template_of_the_users_own_is_his() -> None:
