@@ -6,8 +6,10 @@ of Cluster API do what our user data says. That the Secret is made is for the te
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -18,8 +20,10 @@ from e2e.lab import client, state
 from e2e.tenants import Tenant
 from e2e.tests.room import Room, hello_says, node_ready, run_hello
 from hosted_cp.k0s import versions
+from hosted_cp.machines.quoting import shell
 from hosted_cp.machines.render import render
 from hosted_cp.machines.worker import File, Resolved, Worker
+from tests.machines.hostile import PAYLOADS, TRAP
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
@@ -61,6 +65,33 @@ def _machine(name: str, user_data: bytes) -> list[dict[str, Any]]:
     ]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Hostile:
+    """Everything that breaks out of careless quoting, and commands that find out what became of it on the machine."""
+
+    files: tuple[File, ...]
+    before: tuple[str, ...]
+    after: tuple[str, ...]
+
+
+def hostile_payloads() -> Hostile:
+    """Each payload as a file and as a word of a command. The machine itself compares them with their digests, so what
+    does not arrive byte for byte, or is executed, ends the bootstrap."""
+    files = [
+        File(path=f"/srv/hostile/{index}", content=each.encode(), permissions="0640")
+        for index, each in enumerate(PAYLOADS)
+    ]
+    said = "".join(f"{each}\n" for each in PAYLOADS).encode()
+    digests = {each.path: each.content for each in files if isinstance(each.content, bytes)} | {"/srv/said": said}
+    sums = "".join(f"{hashlib.sha256(content).hexdigest()}  {path}\n" for path, content in digests.items())
+    words = tuple(f"printf '%s\\n' {shell(each)} >> /srv/said" for each in PAYLOADS)
+    return Hostile(
+        files=(*files, File(path="/srv/sums", content=sums.encode())),
+        before=words,
+        after=("sha256sum --quiet --strict --check /srv/sums || exit 1", f"[ ! -e {TRAP} ] || exit 1"),
+    )
+
+
 def _bootstrapped(room: Room, name: str, *, seconds: float = 300.0) -> dict[str, Any]:
     """Wait until the machine has run its user data; its LabMachine."""
     return client.wait_for(
@@ -75,11 +106,11 @@ def test_a_machine_boots_and_is_a_node(
     name = "hosted-workers-x7k2p-9vqlc"
     version = versions.parse(shared.stage.k0s.version)
     download = manifests.worker_download(shared.lab, shared.stage.k0s)
-    odd = "a 'quoted' \"$HOME\" {{ ds.meta_data.instance_id }} %n \\ `id`\n"
+    hostile = hostile_payloads()
     worker = Worker(
         name=name, version=version, download_url=download.url, checksum=download.sha256, taints=(),
-        provider_id=f"lab://{shared.namespace}/{name}", files=(File(path="/etc/odd", content=odd.encode()),),
-        pre_commands=("echo pre > /root/order",), post_commands=("systemctl is-active k0sworker >> /root/order",),
+        provider_id=f"lab://{shared.namespace}/{name}", files=hostile.files, pre_commands=hostile.before,
+        post_commands=hostile.after,
     )  # fmt: skip
     token = shared.token(tenant.name, "machine").decode()
     begun = time.monotonic()
