@@ -6,6 +6,7 @@ The table replaces discovery: the kinds we touch are few and known, and discover
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from hosted_cp.planning.actions import Ref
 
@@ -20,12 +21,12 @@ class Resource:
     plural: str
     namespaced: bool = True
 
-    @property
+    @cached_property
     def api_version(self) -> str:
         """As objects carry it: "v1", "apps/v1"."""
         return f"{self.group}/{self.version}" if self.group else self.version
 
-    @property
+    @cached_property
     def definition(self) -> str:
         """The name of its CustomResourceDefinition, if it has one."""
         return f"{self.plural}.{self.group}"

@@ -34,7 +34,7 @@ class Target(StrEnum):
     TENANT = "tenant"
 
 
-@dataclass(frozen=True, kw_only=True, order=True)
+@dataclass(frozen=True, kw_only=True, order=True, slots=True)
 class Ref:
     """Names one object."""
 
