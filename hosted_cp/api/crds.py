@@ -27,7 +27,7 @@ _HEADER = "# Made by `make crds` from hosted_cp/api; do not edit.\n"
 
 @dataclass(frozen=True, kw_only=True)
 class Webhook:
-    """Who converts between versions (`hosted_cp.webhooks.conversion_review`): a Service, or a URL where there is none."""
+    """Who converts between versions (`hosted_cp.webhooks`): a Service, or a URL where there is none."""
 
     service: str = ""
     namespace: str = ""

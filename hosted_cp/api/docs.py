@@ -51,6 +51,18 @@ DROPPED_DEFAULTS = (
         why="a default in the schema is written into every stored object, so no tenant would ever get a fixed etcd",
     ),
     DroppedDefault(
+        field="K0smotronControlPlane `status`",
+        default="a condition that a topology is waited for, of 1970",
+        instead="nothing, until the operator reports",
+        why="it is a claim, and false where there is no topology",
+    ),
+    DroppedDefault(
+        field="K0smotronControlPlaneTemplate `spec.template.spec.replicas`",
+        default="`1`",
+        instead="the topology's; 1 if it has none",
+        why="a topology would copy it into every control plane and own it there, against every autoscaler",
+    ),
+    DroppedDefault(
         field="JoinTokenRequest `spec.expiry`",
         default="`0s`, which means never",
         instead="one hour, also for `0s`",
@@ -107,7 +119,7 @@ def _dropped() -> str:
     head = [
         "## Defaults that differ from k0smotron",
         "",
-        "Four defaults of its schema are left out on purpose. (Those of Cluster also in K0smotronControlPlane.)",
+        "Six defaults of its schema are left out on purpose. (Those of Cluster also in K0smotronControlPlane.)",
         "",
     ]
     return "\n".join([*head, "| field | there | here, if unset | why |", "|---|---|---|---|", *rows, ""])
