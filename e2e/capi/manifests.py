@@ -17,11 +17,8 @@ Object = dict[str, Any]
 
 
 def kubelet_version(k0s: K0sImage) -> str:
-    """`v1.36.3+k0s` of the tag `v1.36.3-k0s.2`: what its kubelet reports, and Cluster API compares, letter by letter.
-
-    The kubelet of the stand-in is upstream's, which does not know of k0s.
-    """
-    return k0s.tag.partition("-k0s")[0] + ("" if k0s.kind == "stand-in" else "+k0s")
+    """`v1.36.3+k0s` of the tag `v1.36.3-k0s.2`: what its kubelet reports and Cluster API compares, letter by letter."""
+    return f"{k0s.tag.partition('-k0s')[0]}+k0s"
 
 
 def worker_download(lab: Lab, k0s: K0sImage) -> Download:

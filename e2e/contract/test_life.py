@@ -68,6 +68,12 @@ def test_anonymous_requests_are_refused(plain: Controller) -> None:
     assert status["Pid"] == plain.process.pid
 
 
+def test_components_say_whose_build_they_are(plain: Controller) -> None:
+    """Of k0s, and not in which packaging. Cluster API compares a kubelet's word with its Machine's version as text."""
+    build = f"{plain.subject.version.partition('+')[0]}+k0s"
+    assert json.loads(plain.kubectl("get", "--raw=/version"))["gitVersion"] == build
+
+
 def test_probe_by_authentication_config(start: Start) -> None:
     """From 1.36 an `authentication-config` can open the health paths alone; before, it contradicts k0s' own flag."""
     spec = PLAIN | {"api": {"extraArgs": {"authentication-config": "/etc/k0s/authn.yaml"}}}

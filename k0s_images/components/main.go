@@ -23,6 +23,7 @@ import (
 	_ "k8s.io/component-base/logs/json/register"
 	_ "k8s.io/component-base/metrics/prometheus/clientgo"
 	_ "k8s.io/component-base/metrics/prometheus/version"
+	"k8s.io/component-base/version"
 	"k8s.io/klog/v2"
 	kubectl "k8s.io/kubectl/pkg/cmd"
 	kubectlutil "k8s.io/kubectl/pkg/cmd/util"
@@ -39,6 +40,9 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 )
+
+// managed is the environment variable by which k0s marks the processes that it starts.
+const managed = "_K0S_MANAGED"
 
 // components maps the name of each component to what runs it. Every function returns the exit code.
 var components = map[string]func() int{
@@ -71,6 +75,13 @@ func main() {
 		sort.Strings(names)
 		fmt.Fprintf(os.Stderr, "no component named %q; call me by, or give as first argument, one of: %s\n", name, strings.Join(names, " "))
 		os.Exit(2)
+	}
+	if os.Getenv(managed) == "yes" {
+		// k0s links it into its builds. Here one binary is what upstream builds, and what a k0s starts.
+		if err := version.SetDynamicVersion(version.Get().GitVersion + "+k0s"); err != nil {
+			fmt.Fprintln(os.Stderr, "version:", err)
+			os.Exit(2)
+		}
 	}
 	os.Exit(run())
 }
