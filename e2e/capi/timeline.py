@@ -17,12 +17,15 @@ from typing import Any, Self
 
 from e2e.capi import kinds
 from e2e.lab.client import ApiError, Client
+from e2e.lab.network import LabError
 
 Object = dict[str, Any]
 
 US, CORE, INFRASTRUCTURE, KUBELET = "us", "core", "infrastructure", "kubelet"
 
 _LIMIT = 600.0
+#: How long after the nodes are Ready the last of the other steps may be seen.
+_LATE = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +111,7 @@ class Timeline:
     _done: dict[str, float] = field(default_factory=dict)
     _begun: float = 0.0
     _ended: threading.Event = field(default_factory=threading.Event)
+    _all: threading.Event = field(default_factory=threading.Event)
 
     def __enter__(self) -> Self:
         for path in {each.path for each in self.steps}:
@@ -125,14 +129,14 @@ class Timeline:
         self._begun = time.monotonic()
 
     def taken(self, *, nodes: float) -> tuple[Taken, ...]:
-        """All steps, the last of which (Ready nodes) was taken at `nodes` (of `time.monotonic`)."""
-        last = self._begun
-        made = []
-        for each in self.steps:
-            at = max(last, self._done.get(each.what, last))
-            made.append(Taken(who=each.who, what=each.what, seconds=at - last))
-            last = at
-        return (*made, Taken(who=KUBELET, what="nodes are Ready", seconds=max(0.0, nodes - last)))
+        """All steps, the last of which (Ready nodes) was taken at `nodes` (of `time.monotonic`).
+
+        `LabError` if one of them was never seen: then it was not measured either.
+        """
+        if not self._all.wait(_LATE):
+            missing = ", ".join(each.what for each in self.steps if each.what not in self._done)
+            raise LabError(f"there are nodes, but this was never seen: {missing}")
+        return waited(self.steps, self._done, begun=self._begun, ended=nodes)
 
     def _follow(self, path: str, steps: list[Step]) -> None:
         found: dict[str, Object] = {}
@@ -148,10 +152,22 @@ class Timeline:
                     for each in [each for each in steps if each.done(list(found.values()))]:
                         self._done[each.what] = time.monotonic()
                         steps.remove(each)
+                    if len(self._done) == len(self.steps):
+                        self._all.set()
                     if not steps or self._ended.is_set():
                         return
             except (OSError, http.client.HTTPException, ApiError, ValueError):
                 self._ended.wait(0.5)
+
+
+def waited(steps: Sequence[Step], done: Mapping[str, float], *, begun: float, ended: float) -> tuple[Taken, ...]:
+    """How long each step was waited for, by the moments at which they were done; and Ready nodes at the end."""
+    last, made = begun, []
+    for each in steps:
+        at = max(last, done[each.what])
+        made.append(Taken(who=each.who, what=each.what, seconds=at - last))
+        last = at
+    return (*made, Taken(who=KUBELET, what="nodes are Ready", seconds=max(0.0, ended - last)))
 
 
 def shares(taken: Sequence[Taken]) -> dict[str, float]:
