@@ -24,7 +24,6 @@ from hosted_cp.kube.resources import (
     CONTROL_PLANE,
     CORE_CLUSTER,
     JOIN_TOKEN_REQUEST,
-    NAMESPACE,
     PERSISTENT_VOLUME_CLAIM,
     POD,
     SECRET,
@@ -437,7 +436,7 @@ async def test_a_cluster_without_infrastructure_runs_and_says_what_core_will_not
         await stage.until(CONTROL_PLANE, ["a-cp"], lambda b: status_of(b, "ClusterInOrder") == "True")
 
 
-# --- the end ----------------------------------------------------------------------------------------------------------
+# --- the end (in every order, with workers: test_capi_deletion.py) ----------------------------------------------------
 
 
 async def test_deleted_alone_it_says_in_an_event_what_that_means(stage: CapiStage) -> None:
@@ -452,34 +451,6 @@ async def test_deleted_alone_it_says_in_an_event_what_that_means(stage: CapiStag
         assert "Delete the Cluster, too" in event.get("message", event.get("note", ""))
 
 
-FIRST = {
-    "cluster": (CORE_CLUSTER,),
-    "control plane alone": (CONTROL_PLANE,),
-    "all at once": (LAB_CLUSTER, CONTROL_PLANE, CORE_CLUSTER),
-    "all at once, the other way round": (CORE_CLUSTER, CONTROL_PLANE, LAB_CLUSTER),
-}
-
-
-@pytest.mark.parametrize("when", ["living", "beginning"])
-@pytest.mark.parametrize("order", FIRST)
-async def test_it_ends_in_every_order(stage: CapiStage, order: str, when: str) -> None:
-    """F: nothing is left, whoever is deleted first, and however young it is."""
-    async with stage.operating():
-        await stage.create_cluster("a")
-        if when == "living":
-            await stage.serving("a")
-            await stage.told_core("a")
-        else:
-            await stage.until(SECRET, ["a-ca"], bool)
-        for resource in FIRST[order]:
-            await stage.admin.delete(resource, stage.namespace, "a-cp" if resource == CONTROL_PLANE else "a")
-        await stage.until(CONTROL_PLANE, ["a-cp"], lambda body: not body)
-        if CORE_CLUSTER not in FIRST[order]:
-            await stage.admin.delete(CORE_CLUSTER, stage.namespace, "a")
-        await stage.all_gone("a")
-        assert await stage.remaining() == []
-
-
 async def test_a_paused_end_is_held(stage: CapiStage) -> None:
     async with stage.operating() as operator:
         await stage.create_cluster("a")
@@ -491,16 +462,6 @@ async def test_a_paused_end_is_held(stage: CapiStage) -> None:
         assert await stage.find(STATEFUL_SET, "kmc-a") is not None
         await stage.change_cluster("a", paused=None)
         await stage.until(CONTROL_PLANE, ["a-cp"], lambda body: not body)
-
-
-async def test_the_end_of_the_namespace_is_the_end_of_everything(stages: tuple[CapiStage, CapiStage]) -> None:
-    stage = stages[1]
-    async with stage.operating():
-        await stage.create_cluster("a")
-        await stage.serving("a")
-        await stage.admin.delete(NAMESPACE, None, stage.namespace)
-        await stage.all_gone("a")
-        assert await stage.remaining() == []
 
 
 # --- rights, and kinds that come later --------------------------------------------------------------------------------

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import suppress
 from typing import Any
 
 import orjson
@@ -19,7 +18,6 @@ import pytest
 import yaml
 
 from hosted_cp.k0s import tokens
-from hosted_cp.kube.errors import NotFound
 from hosted_cp.kube.resources import (
     CONFIG_MAP,
     CONTROL_PLANE,
@@ -40,7 +38,6 @@ from tests.component.standin_tenants import StandInTenants
 from tests.component.test_invariants_rights import OPTIONAL, ROLES, _races, used
 from tests.component.workers import (
     DEPLOYMENT,
-    LAB_MACHINE,
     a_cluster,
     body,
     data_of,
@@ -327,7 +324,7 @@ def pairs(role: Object) -> set[tuple[str, str]]:
     return {(resource, verb) for rule in role["rules"] for resource in rule["resources"] for verb in rule["verbs"]}
 
 
-# --- the end ----------------------------------------------------------------------------------------------------------
+# --- the end (in every order, with the cluster: test_capi_deletion.py) ------------------------------------------------
 
 
 async def test_a_machine_that_goes_takes_its_token_along(stage: CapiStage) -> None:
@@ -341,19 +338,3 @@ async def test_a_machine_that_goes_takes_its_token_along(stage: CapiStage) -> No
         await stage.until(MACHINE, ["m"], lambda b: not b)
         await stage.until(WORKER_CONFIG, ["m"], lambda b: not b)
         assert known_tokens(stage) == {token.id: token.secret}
-
-
-@pytest.mark.parametrize("order", ["cluster", "everything"])
-async def test_a_cluster_that_goes_leaves_no_config_behind(stage: CapiStage, order: str) -> None:
-    async with stage.operating():
-        await a_cluster(stage)
-        await machine(stage, "m")
-        await stage.until(WORKER_CONFIG, ["m"], made)
-        await stage.admin.delete(CORE_CLUSTER, stage.namespace, "a")
-        if order == "everything":
-            for resource, name in ((MACHINE, "m"), (WORKER_CONFIG, "m"), (LAB_MACHINE, "m")):
-                with suppress(NotFound):
-                    await stage.admin.delete(resource, stage.namespace, name)
-        for resource in (WORKER_CONFIG, MACHINE):
-            await stage.until(resource, ["m"], lambda b: not b)
-        await stage.all_gone("a")
