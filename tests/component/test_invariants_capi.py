@@ -56,7 +56,7 @@ from tests.component.workers import (
 )
 
 #: About as many as each workload of a worker has steps, its requests and a few more.
-STEPS = {"bootstrap": 6, "prolonging": 3, "revocation": 4, "end": 4}
+STEPS = {"bootstrap": 6, "prolonging": 2, "revocation": 4, "end": 4}
 #: The same of a control plane.
 CONTROL_PLANE_STEPS = {"create": 26, "version": 10, "delete": 18}
 UNDISTURBED = "undisturbed"
@@ -78,11 +78,13 @@ async def stage(
         yield fresh
 
 
-def spread(names: Sequence[str], steps: int) -> dict[str, int]:
-    """Name -> where its operator dies: over all steps, the first and the last too."""
+def spread(names: Sequence[str], steps: int, moment: str) -> dict[str, int]:
+    """Name -> where its operator dies: over all steps, the first and the last too. Before a step is after none of those
+    before it."""
+    first = 0 if moment == "before" else 1
     if len(names) >= steps:
-        return {name: 1 + number % steps for number, name in enumerate(names)}
-    return {name: 1 + number * (steps - 1) // max(1, len(names) - 1) for number, name in enumerate(names)}
+        return {name: first + number % steps for number, name in enumerate(names)}
+    return {name: first + number * (steps - 1) // max(1, len(names) - 1) for number, name in enumerate(names)}
 
 
 async def dies(
@@ -96,7 +98,7 @@ async def dies(
 ) -> Freezer | Cutter:
     """`act`, and each object loses its operator at a step of its own; some of them must have met their crash."""
     life = await one_life(
-        stage, spread(names, steps), moment, act, resource=resource, done=done, undisturbed=[_last(names)]
+        stage, spread(names, steps, moment), moment, act, resource=resource, done=done, undisturbed=[_last(names)]
     )
     assert len(life.frozen) > len(names) // 3, (moment, life.done)
     return life
@@ -247,7 +249,7 @@ async def test_a_worker_goes_from_every_state_of_its_making_and_of_its_end(
         await stage.admin.delete(MACHINE, stage.namespace, name)
     since = stage.audit.mark()
     await one_life(
-        stage, spread(disturbed, STEPS["end"]), moment, nothing, resource=WORKER_CONFIG, done=gone,
+        stage, spread(disturbed, STEPS["end"], moment), moment, nothing, resource=WORKER_CONFIG, done=gone,
         undisturbed=[UNDISTURBED],
     )  # fmt: skip
     async with stage.operating():
