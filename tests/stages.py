@@ -28,7 +28,7 @@ _ON_CORE = tuple(
     f"tests/component/test_{name}.py"
     for name in (
         "control_planes", "worker_configs", "cluster_class", "capi_deletion", "capi_steady", "seeds", "clusterctl",
-        "foreign_control_planes",
+        "foreign_control_planes", "machine_pools", "invariants_capi",
     )
 )  # fmt: skip
 
