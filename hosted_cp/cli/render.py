@@ -27,12 +27,15 @@ from hosted_cp.hosting.view import TenantView
 from hosted_cp.hosting.wanted import Wanted
 from hosted_cp.machines import rehearsal as machines
 from hosted_cp.machines.view import MACHINE, MACHINE_POOL
+from hosted_cp.planning import marks
 from hosted_cp.planning.actions import Ref
+from hosted_cp.planning.conditions import rfc3339
 from hosted_cp.planning.observed import Observed
 
 #: A moment and a UID for what depends on them; both are marked in the output.
 _NOW = datetime(2000, 1, 1, tzinfo=UTC)
 _UID = "00000000-0000-0000-0000-000000000000"
+_NOW_MARKED: Mapping[str | int, str] = {rfc3339(_NOW): "<now>", _NOW.isoformat(): "<now>"}
 #: Of the Cluster that owns a control plane.
 _CLUSTER_UID = "00000000-0000-0000-0000-000000000001"
 
@@ -232,28 +235,7 @@ _Dumper.add_representer(str, _text)
 
 def _printed(wanted: Wanted, kind: type[Kind]) -> Object:
     """The object as a reader wants it: plain data, recipes in place of secrets, unknown facts marked."""
-    body = dict(_plain(wanted.body))
+    body = dict(wanted.body)
     if wanted.recipe is not None:
-        body["data"] = {"<made by>": _plain(marked(wanted.recipe.printed()))}
-    return dict(_named(body, kind))
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _plain(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(each) for each in value]
-    return value
-
-
-def _named(value: Any, kind: type[Kind]) -> Any:
-    """The marks of what only the cluster knows."""
-    if isinstance(value, dict):
-        return {key: _named(each, kind) for key, each in value.items()}
-    if isinstance(value, list):
-        return [_named(each, kind) for each in value]
-    if value == _UID:
-        return f"<UID of the {kind.__name__}>"
-    if isinstance(value, str) and value.startswith("2000-01-01T00:00:00"):
-        return "<now>"
-    return value
+        body["data"] = {"<made by>": marked(wanted.recipe.printed())}
+    return dict(marks.marked(body, {_UID: f"<UID of the {kind.__name__}>", **_NOW_MARKED}))

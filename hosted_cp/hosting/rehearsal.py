@@ -22,11 +22,12 @@ from hosted_cp.hosting.tenant import Tenant, tenant
 from hosted_cp.hosting.view import NodeAddress, TenantView
 from hosted_cp.hosting.wanted import Wanted
 from hosted_cp.k0s.config import DSN_KEY
+from hosted_cp.planning import marks
 from hosted_cp.planning.actions import Ref, Target
 from hosted_cp.planning.observed import Observed, SecretFacts
 
 #: What stands for what the cluster will say: value while rehearsing -> text in the result.
-_PLACEHOLDERS: Mapping[Any, str] = {
+_PLACEHOLDERS: Mapping[str | int, str] = {
     64901: "<node port of api>",
     64902: "<node port of konnectivity>",
     "192.0.2.101": "<address of a node>",
@@ -174,12 +175,4 @@ def _pods(world: Iterable[Observed], view: TenantView) -> list[Observed]:
 
 def marked(value: Any) -> Any:
     """A copy in which every placeholder is the text that says what will stand there."""
-    if isinstance(value, Mapping):
-        return {key: marked(each) for key, each in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
-        return [marked(each) for each in value]
-    if isinstance(value, str):
-        for placeholder, text in _PLACEHOLDERS.items():
-            value = value.replace(str(placeholder), text)
-        return value
-    return _PLACEHOLDERS.get(value, value) if isinstance(value, int) and not isinstance(value, bool) else value
+    return marks.marked(value, _PLACEHOLDERS)

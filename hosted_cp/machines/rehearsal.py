@@ -23,6 +23,7 @@ from hosted_cp.machines.render import preview
 from hosted_cp.machines.view import CORE_GROUP, MACHINE, ControlPlane, Way, WorkerView
 from hosted_cp.planning.actions import Create, Ref, Target
 from hosted_cp.planning.conditions import rfc3339
+from hosted_cp.planning.marks import marked
 from hosted_cp.planning.observed import CertificateFacts, Observed, SecretFacts
 
 #: Names that nobody knows yet: in the rehearsal, and in the result.
@@ -32,7 +33,7 @@ UNNAMED_CLUSTER = "name-of-the-cluster"
 _NOW = datetime(2000, 1, 1, tzinfo=UTC)
 _UID = "00000000-0000-0000-0000-000000000000"
 _ENDPOINT = {"host": "192.0.2.104", "port": 64904}
-_PLACEHOLDERS: Mapping[str, str] = {
+_PLACEHOLDERS: Mapping[str | int, str] = {
     tokens.server_url("192.0.2.104", 64904): "<endpoint of the Cluster>",
     tokens.token_id(_UID): "<id>",
     _UID: "<UID of the K0sWorkerConfig>",
@@ -76,7 +77,9 @@ def rehearse(
     found = next((each for each in made.actions if isinstance(each, Create) and each.target is Target.MANAGEMENT), None)
     if found is None or not isinstance(found.recipe, WorkerDataRecipe):
         conditions = (made.status or {}).get("conditions") or []
-        return None, str(marked(next((each["message"] for each in conditions if each["type"] == "Ready"), "")))
+        return None, str(
+            marked(next((each["message"] for each in conditions if each["type"] == "Ready"), ""), _PLACEHOLDERS)
+        )
     data = preview(found.recipe.worker)
     body = {
         **found.body,
@@ -86,19 +89,7 @@ def rehearse(
             VALUE_KEY: data.value.decode(errors="backslashreplace"),
         },
     }
-    return marked(body), "; ".join(data.warnings)
-
-
-def marked(value: Any) -> Any:
-    """A copy in which every placeholder is the text that says what will stand there."""
-    if isinstance(value, Mapping):
-        return {key: marked(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [marked(each) for each in value]
-    if isinstance(value, str):
-        for placeholder, text in _PLACEHOLDERS.items():
-            value = value.replace(placeholder, text)
-    return value
+    return marked(body, _PLACEHOLDERS), "; ".join(data.warnings)
 
 
 def _view(
