@@ -18,7 +18,7 @@ from hosted_cp.hosting.view import TenantView
 from hosted_cp.pki.facts import secret_facts
 from hosted_cp.planning.actions import Ref
 from hosted_cp.planning.observed import Observed
-from hosted_cp.planning.recipes import Inputs, Recipe
+from hosted_cp.planning.recipes import Inputs, Recipe, kept_by
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 UID = "6b1f0d5e-0000-4000-8000-000000000001"
@@ -60,17 +60,18 @@ def observed(
     )
 
 
-def inputs(secrets: Mapping[str, Mapping[str, bytes]] | None = None, *, seed: int = 1) -> Inputs:
+def inputs(*, seed: int = 1) -> Inputs:
     def no_key(algorithm: str) -> Any:
         raise AssertionError(f"a permit needs no {algorithm} key")
 
-    return Inputs(now=NOW, entropy=lambda n: bytes([seed]) * n, new_key=no_key, secrets=secrets or {})
+    return Inputs(now=NOW, entropy=lambda n: bytes([seed]) * n, new_key=no_key, secrets={})
 
 
 def permit_data(recipe: Recipe | None, *, kept: Mapping[str, bytes] | None = None) -> dict[str, bytes]:
     """What the executor would write for this recipe, over what was there."""
     assert recipe is not None
-    return dict(recipe.fulfil(inputs({NAMES.etcd_permit: kept} if kept is not None else None)))
+    there = {key: value for key, value in (kept or {}).items() if key in kept_by(recipe)}
+    return {**there, **recipe.fulfil(inputs())}
 
 
 def permit_secret(data: Mapping[str, bytes], *, owner: str = UID) -> Observed:

@@ -11,7 +11,7 @@ from hosted_cp.hosting.names import ADOPT, DECISIONS
 from hosted_cp.hosting.wanted import settle
 from hosted_cp.planning.actions import Create, Replace
 from hosted_cp.planning.observed import Observed
-from hosted_cp.planning.recipes import MaterialError
+from hosted_cp.planning.recipes import kept_by
 from tests.hosting.etcd_world import (
     FORMER_UID,
     NAMES,
@@ -61,7 +61,7 @@ def test_all_members_ready_for_the_first_time_is_the_bootstrap() -> None:
     wanted = permit.wanted(t)
     action = settle(wanted, t.view.own("Secret", NAMES.etcd_permit), owner_uid=UID)
     assert isinstance(action, Replace)
-    assert action.recipe.needs == (NAMES.etcd_permit,)
+    assert (action.recipe.needs, kept_by(action.recipe)) == ((), {permit.TOKEN}), "it is kept without being read"
     assert permit.is_bootstrapped(t), "k0s may be planned behind the action that records it"
 
     after = permit_data(wanted.recipe, kept=data)
@@ -171,10 +171,14 @@ def test_the_number_of_members_is_what_was_granted() -> None:
     assert permit.members(a_tenant(replicas=1)) == 1
 
 
-def test_a_token_that_should_be_kept_and_is_gone_is_an_error_that_names_it() -> None:
-    t = a_tenant(permit_secret(granted()), stateful_set(), pods=[pod(0)])
-    with pytest.raises(MaterialError, match=r"kmc-demo-etcd-permit.*cluster-token"):
-        permit.recipe(t).fulfil(inputs({NAMES.etcd_permit: {"bootstrapped": b"false"}}))
+def test_a_token_is_kept_while_it_is_there_and_made_where_it_is_gone() -> None:
+    data = granted()
+    kept = permit.recipe(a_tenant(permit_secret(data), stateful_set(), pods=[pod(0)]))
+    assert permit.TOKEN not in kept.fulfil(inputs())
+    without = {key: value for key, value in data.items() if key != permit.TOKEN}
+    made = permit.recipe(a_tenant(permit_secret(without), stateful_set(), pods=[pod(0)]))
+    assert kept_by(made) == frozenset()
+    assert made.fulfil(inputs())[permit.TOKEN]
 
 
 def test_a_secret_whose_facts_are_not_known_yet_is_left_alone() -> None:
