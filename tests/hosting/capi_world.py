@@ -56,8 +56,8 @@ class CapiWorld(World):
             },
             "infrastructureRef": {"apiGroup": "infrastructure.cluster.x-k8s.io", "kind": "LabCluster", "name": "demo"},
         }  # fmt: skip
-        body = {"apiVersion": CORE_API, "kind": "Cluster", "metadata": metadata, "spec": {**references, **spec}}
-        made = self.server.create({**body, "spec": {key: each for key, each in body["spec"].items() if each}})
+        given = {key: each for key, each in {**references, **spec}.items() if each}
+        made = self.server.create({"apiVersion": CORE_API, "kind": "Cluster", "metadata": metadata, "spec": given})
         self.owned_by(made)
         return self
 
