@@ -52,6 +52,8 @@ def _unit_character(character: str) -> str:
 # --- PowerShell ------------------------------------------------------------------------------------------------------
 
 _PRINTABLE_ASCII = re.compile(r"[ -~]*")
+#: The same, but for what begins an element.
+_SINGLE_QUOTABLE = re.compile(r"[ -;=-~]*")
 
 
 def powershell(text: str) -> str:
@@ -59,9 +61,10 @@ def powershell(text: str) -> str:
 
     In single quotes nothing is expanded and only the quote itself has to be doubled. What is not printable ASCII goes
     as base64: PowerShell takes four more characters for a single quote, reads a file without a byte order mark in the
-    machine's own code page, and loses carriage returns on the way through some clouds.
+    machine's own code page, and loses carriage returns on the way through some clouds. EC2's reader, which looks for
+    `</powershell>` and knows no quotes, would end the script within a path that holds it.
     """
-    if _PRINTABLE_ASCII.fullmatch(text):
+    if _SINGLE_QUOTABLE.fullmatch(text):
         return "'" + text.replace("'", "''") + "'"
     coded = base64.b64encode(text.encode()).decode()
     return f"([Text.Encoding]::UTF8.GetString([Convert]::FromBase64String('{coded}')))"

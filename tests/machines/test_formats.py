@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from hosted_cp.machines.checks import problems
@@ -56,6 +56,13 @@ WORKERS = st.builds(
     instance_data=st.booleans(),
 )
 
+#: All that breaks out of careless quoting in one worker; no run goes without it.
+HOSTILE = worker(
+    files=tuple(File(path=f"/srv/{index} {each}", content=each.encode()) for index, each in enumerate(PAYLOADS)),
+    pre_commands=PAYLOADS,
+    post_commands=PAYLOADS[::-1],
+)
+
 #: A worker has many strings in it, so fewer workers do; drawing them takes long on a busy machine.
 FEWER = settings(max_examples=settings().max_examples // 3, suppress_health_check=[HealthCheck.too_slow])
 
@@ -80,6 +87,7 @@ def content(entry: dict[str, str]) -> bytes:
 
 
 @FEWER
+@example(HOSTILE)
 @given(WORKERS)
 def test_cloud_config_says_what_the_worker_says(worker: Worker) -> None:
     document = cloud(worker)
@@ -95,6 +103,7 @@ def test_cloud_config_says_what_the_worker_says(worker: Worker) -> None:
 
 
 @FEWER
+@example(HOSTILE)
 @given(WORKERS)
 def test_cloud_init_takes_nothing_for_a_template(worker: Worker) -> None:
     text = render_(worker).value.decode()
@@ -182,6 +191,7 @@ def test_custom_data_decides_how_it_is_merged() -> None:
 
 
 @FEWER
+@example(HOSTILE)
 @given(WORKERS)
 def test_ignition_says_what_the_worker_says(worker: Worker) -> None:
     given = replace(worker, format=Format.IGNITION, ignition=FCOS, instance_data=False)
@@ -214,6 +224,8 @@ _FILE = re.compile(r"\[IO\.File\]::WriteAllBytes\((.*), \[Convert\]::FromBase64S
 
 
 @FEWER
+@example(HOSTILE, False)
+@example(HOSTILE, True)
 @given(WORKERS, st.booleans())
 def test_powershell_says_what_the_worker_says(worker: Worker, xml: bool) -> None:
     kind = Format.POWERSHELL_XML if xml else Format.POWERSHELL
@@ -230,6 +242,7 @@ def test_powershell_says_what_the_worker_says(worker: Worker, xml: bool) -> None
 
 
 @FEWER
+@example(HOSTILE)
 @given(WORKERS)
 def test_the_windows_script_holds_commands_as_data(worker: Worker) -> None:
     given = replace(worker, platform=Platform.WINDOWS)
