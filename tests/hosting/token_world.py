@@ -5,14 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from hosted_cp.api.join_token_request import parse_join_token_request
 from hosted_cp.hosting import authorities
 from hosted_cp.hosting.tenant import Decisions, tenant
 from hosted_cp.hosting.tokens import TokenView, plan
 from hosted_cp.k0s import tokens
-from hosted_cp.planning.actions import Plan, Ref
+from hosted_cp.planning.actions import Action, Plan, Ref
 from tests.hosting.pretend_server import Json
-from tests.hosting.world import CLUSTER_API, NAMESPACE, ROUNDS, World
+from tests.hosting.world import CLUSTER_API, NAMESPACE, ROUNDS, Crash, World, running
 
 NAME = "demo-worker"
 REQUEST = Ref(api_version=CLUSTER_API, kind="JoinTokenRequest", namespace=NAMESPACE, name=NAME)
@@ -109,3 +111,42 @@ def tenant_secret(world: World) -> Json | None:
     found = [body for ref, body in world.tenant.objects.items() if ref.kind == "Secret"]
     assert len(found) < 2
     return found[0] if found else None
+
+
+def with_token(**spec: Any) -> World:
+    world = ask(running(), **spec)
+    assert work(world) == ""
+    return world
+
+
+def revoked(world: World) -> bool:
+    return tenant_secret(world) is None
+
+
+def crash(world: World, number: int, when: str) -> None:
+    """The operator dies before or after its n-th action from here on."""
+    count = iter(range(100))
+
+    def hook(action: Action, moment: str) -> None:
+        if moment == when and next(count) == number:
+            raise Crash
+
+    world.hook = hook
+    with pytest.raises(Crash):
+        work(world)
+    world.hook = lambda action, moment: None
+
+
+def forget_in_tenant(world: World) -> None:
+    """As a tenant that is new, or restored from before."""
+    for ref in [ref for ref in world.tenant.objects if ref.kind == "Secret"]:
+        world.tenant.delete(ref)
+
+
+def gone(world: World) -> bool:
+    return REQUEST not in world.server.objects
+
+
+def delete(world: World) -> World:
+    world.server.delete(REQUEST)
+    return world
