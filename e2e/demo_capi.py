@@ -77,6 +77,7 @@ def _demo(lab_name: str, *, keep: bool) -> None:
     with phases.phase("the same: the workers"):
         made.roll(newer)
         made.works(tenant, 1, newer)
+    made.sums_up(1)
     print(f"\n{made.describe()}\n\n{tenant.kubectl('get', 'nodes', '-o', 'wide')}")
     if not keep:
         with phases.phase(f"kubectl delete cluster {made.name}: nothing is left"):

@@ -149,6 +149,16 @@ class Hosted:
         path = f"{_CORE}/namespaces/{self.namespace}/machinedeployments"
         self._until(path, self._named("MachineDeployment"), settled, what=f"not {count} workers of {version}")
 
+    def sums_up(self, count: int) -> None:
+        """Wait until core has added up the workers in the Cluster itself, which it does last."""
+
+        def done(cluster: Object) -> bool:
+            workers = cluster.get("status", {}).get("workers", {})
+            return [workers.get(key) for key in ("desiredReplicas", "replicas", "readyReplicas")] == [count] * 3
+
+        path = f"{_CORE}/namespaces/{self.namespace}/clusters"
+        self._until(path, self.name, done, what=f"the Cluster does not speak of {count} workers")
+
     def _until(self, path: str, name: str, until: Callable[[Object], bool], *, what: str) -> None:
         """Wait by watch; on failure say what core knows about it."""
         try:

@@ -10,14 +10,15 @@ from __future__ import annotations
 import http.client
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from e2e.capi import kinds
-from e2e.lab.client import ApiError, Client
+from e2e.lab.client import ApiError
 from e2e.lab.network import LabError
+from k0s_images.cache import say
 
 Object = dict[str, Any]
 
@@ -25,7 +26,7 @@ US, CORE, INFRASTRUCTURE, KUBELET = "us", "core", "infrastructure", "kubelet"
 
 _LIMIT = 600.0
 #: How long after the nodes are Ready the last of the other steps may be seen.
-_LATE = 5.0
+LATE = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,12 +103,21 @@ def _at(body: Mapping[str, Any], *keys: str) -> Any:
     return found
 
 
+class Watching(Protocol):
+    """What can be watched; see `e2e.lab.client.Client.watch`."""
+
+    def watch(self, path: str, *, seconds: float) -> Iterator[Object]:
+        """Events, the present objects first."""
+
+
 @dataclass(kw_only=True)
 class Timeline:
     """Watches from `with` on; the clock starts with `start`."""
 
-    client: Client
+    client: Watching
     steps: Sequence[Step]
+    #: Seconds that `taken` waits for steps that have not been seen yet.
+    late: float = LATE
     _done: dict[str, float] = field(default_factory=dict)
     _begun: float = 0.0
     _ended: threading.Event = field(default_factory=threading.Event)
@@ -133,7 +143,7 @@ class Timeline:
 
         `LabError` if one of them was never seen: then it was not measured either.
         """
-        if not self._all.wait(_LATE):
+        if not self._all.wait(self.late):
             missing = ", ".join(each.what for each in self.steps if each.what not in self._done)
             raise LabError(f"there are nodes, but this was never seen: {missing}")
         return waited(self.steps, self._done, begun=self._begun, ended=nodes)
@@ -156,8 +166,9 @@ class Timeline:
                         self._all.set()
                     if not steps or self._ended.is_set():
                         return
-            except (OSError, http.client.HTTPException, ApiError, ValueError):
-                self._ended.wait(0.5)
+            except (OSError, http.client.HTTPException, ApiError, ValueError) as error:
+                say(f"timeline: watching {path}: {error}; again in a moment")
+            self._ended.wait(0.5)
 
 
 def waited(steps: Sequence[Step], done: Mapping[str, float], *, begun: float, ended: float) -> tuple[Taken, ...]:

@@ -79,6 +79,7 @@ def test_another_version_is_there_when_it_is_told_and_then_the_workers_get_it(bo
 
 
 def test_clusterctl_finds_everything_well(born: Born) -> None:
+    born.cluster.sums_up(1)
     described = born.cluster.describe()
     for each in ("K0smotronControlPlane", "LabCluster", "MachineDeployment", "Machine "):
         assert each in described

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
 from e2e.capi import timeline
 from e2e.capi.hosted import blank_cells
-from e2e.capi.timeline import CORE, INFRASTRUCTURE, KUBELET, US, Step
+from e2e.capi.timeline import CORE, INFRASTRUCTURE, KUBELET, US, Step, Timeline
+from e2e.lab.network import LabError
 
 DESCRIBED = """\
 NAME                                           REPLICAS AVAILABLE STATUS REASON     SINCE MESSAGE
@@ -35,6 +39,39 @@ def test_the_time_between_two_steps_is_of_who_took_the_second() -> None:
     ]  # fmt: skip
     assert timeline.shares(taken) == {CORE: 1.0, US: 2.0, INFRASTRUCTURE: 7.0, KUBELET: 2.0}
     assert "us 2.0 s" in timeline.table(taken)
+
+
+@dataclass
+class Told:
+    """A server that tells these objects, and then falls silent; it breaks off in between, too."""
+
+    objects: list[dict[str, Any]]
+    asked: int = 0
+
+    def watch(self, path: str, *, seconds: float) -> Iterator[dict[str, Any]]:
+        self.asked += 1
+        if self.asked == 1:
+            raise ConnectionResetError("not yet")
+        yield from ({"type": "ADDED", "object": each} for each in self.objects)
+
+
+def _named(name: str) -> Step:
+    return Step(who=US, what=name, path="/", done=lambda found: any(each["metadata"]["name"] == name for each in found))
+
+
+def test_steps_are_seen_by_watches() -> None:
+    server = Told([_body("one", metadata={"uid": "1"}), _body("two", metadata={"uid": "2"})])
+    with Timeline(client=server, steps=[_named("one"), _named("two")]) as watched:
+        watched.start()
+        taken = watched.taken(nodes=time.monotonic())
+    assert [each.what for each in taken] == ["one", "two", "nodes are Ready"]
+
+
+def test_what_was_never_seen_was_not_measured() -> None:
+    server = Told([_body("one", metadata={"uid": "1"})])
+    steps = [_named("one"), _named("two")]
+    with Timeline(client=server, steps=steps, late=1.0) as watched, pytest.raises(LabError, match="never seen: two"):
+        watched.taken(nodes=time.monotonic())
 
 
 def _body(name: str, **fields: Any) -> dict[str, Any]:
