@@ -325,10 +325,34 @@ async def test_a_crash_at_any_step_of_a_control_plane_is_never_seen(
     await dies(stage, planes, CONTROL_PLANE_STEPS["delete"], moment, delete, CONTROL_PLANE, gone)
     async with stage.operating():
         await stage.all_gone(*names)
+    await assert_nothing_is_left(stage)
+    assert stage.created_twice(since) == []
+
+
+@pytest.mark.sweep
+@pytest.mark.timeout(1200)
+async def test_a_control_plane_goes_from_every_state_of_its_creation(stage: CapiStage) -> None:
+    """The user changes his mind after any step of a creation that died there, and takes back the Cluster."""
+    disturbed = [f"tenant{number:02d}x" for number in range(13)]
+    names = [*disturbed, UNDISTURBED]
+
+    async def create() -> None:
+        for name in names:
+            await stage.create_cluster(name)
+
+    planes = [f"{name}-cp" for name in disturbed]
+    await dies(stage, planes, CONTROL_PLANE_STEPS["create"], "after", create, CONTROL_PLANE, at_rest)
+    for name in names:
+        await stage.admin.delete(CORE_CLUSTER, stage.namespace, name)
+    async with stage.operating():
+        await stage.all_gone(*names)
+    await assert_nothing_is_left(stage)
+
+
+async def assert_nothing_is_left(stage: CapiStage) -> None:
     found = await everything(stage, (CONTROL_PLANE, SERVICE, SECRET, STATEFUL_SET, CORE_CLUSTER, LAB_CLUSTER))
     left = {plural: [each["metadata"]["name"] for each in bodies] for plural, bodies in found.items()}
     assert not any(left.values()), left
-    assert stage.created_twice(since) == []
 
 
 # --- secrets ----------------------------------------------------------------------------------------------------------
