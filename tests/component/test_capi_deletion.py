@@ -11,7 +11,6 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from functools import partial
 
 import pytest
 
@@ -125,7 +124,7 @@ async def living(stage: CapiStage) -> None:
 
 @pytest.mark.parametrize("age", ["living", "young"])
 async def test_nothing_is_left_but_the_data(stage: CapiStage, age: str) -> None:
-    """`young`: no control plane has ever answered, and core has not made a Machine yet."""
+    """`young`: no control plane has ever answered, so no worker has its data yet."""
     if age == "young":
         for name in ORDERS:
             stage.tenants.down(stage.namespace, name)
@@ -210,6 +209,5 @@ async def test_a_namespace_ends_with_all_that_is_in_it(stage: CapiStage) -> None
         names = await of_cluster(stage, WORKER_CONFIG, "a")
         await stage.until(WORKER_CONFIG, names, made)
         await stage.admin.delete(NAMESPACE, None, stage.namespace)
-        words = ("wait", "--for=delete", f"namespace/{stage.namespace}", "--timeout=55s")
-        await asyncio.to_thread(partial(stage.server.kubectl, *words))
+        await stage.until(NAMESPACE, [stage.namespace], gone)
         assert await stage.inventory() == {}
