@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from typing import Any
 
 import orjson
 import pytest
@@ -32,7 +31,7 @@ from hosted_cp.machines.plan import FINALIZER
 from tests.component.apiserver import Server
 from tests.component.canaries import secrets_in
 from tests.component.capi import LAB_CLUSTER, CapiStage, staged
-from tests.component.hosting import OPERATOR, Freezer, Object, Turns, conditions
+from tests.component.hosting import OPERATOR, Object, conditions
 from tests.component.kubelet import StandInKubelet
 from tests.component.standin_tenants import StandInTenants
 from tests.component.test_invariants_rights import OPTIONAL, ROLES, _races, used
@@ -164,45 +163,6 @@ async def test_at_rest_nothing_is_written(stage: CapiStage) -> None:
         assert stage.spent(since, without=("watch", "list")) in ({}, {"get secrets": 1})
         written = [each for each in stage.tenants.seen(stage.namespace, "a")[before:] if not each.startswith("WATCH")]
         assert written == []
-
-
-# --- crashes ----------------------------------------------------------------------------------------------------------
-
-STEPS = 9
-
-
-@pytest.mark.parametrize("moment", ["before", "after"])
-async def test_a_crash_at_every_step_changes_nothing(stage: CapiStage, moment: str) -> None:
-    names = [f"w{number}" for number in range(STEPS)]
-    async with stage.operating():
-        await a_cluster(stage)
-    since = stage.audit.mark()
-    turns = Turns()
-    freezer = Freezer(turns=turns, limits={name: 1 + number for number, name in enumerate(names)}, moment=moment)
-    async with stage.operating(hooks=freezer.hooks, turns=turns, crash=True):
-        for name in names:
-            await machine(stage, name)
-        await stage.until(WORKER_CONFIG, names, made, enough=lambda missing: missing <= freezer.frozen)
-    async with stage.operating() as operator:
-        await stage.until(WORKER_CONFIG, names, made)
-        await stage.until(MACHINE, names, provisioned)
-        await stage.rest(operator)
-        known = known_tokens(stage)
-        assert len(known) == STEPS
-        for name in names:
-            token = token_of(await data_of(stage, name))
-            assert known[token.id] == token.secret
-        assert stage.created_twice(since) == []
-    freezer = Freezer(turns=turns, limits={name: 1 + number for number, name in enumerate(names)}, moment=moment)
-    async with stage.operating(hooks=freezer.hooks, turns=turns, crash=True) as operator:
-        for name in names:
-            await seen_by_core(stage, name)
-        done: Any = lambda b: not b["metadata"].get("finalizers")  # noqa: E731
-        await stage.until(WORKER_CONFIG, names, done, enough=lambda missing: missing <= freezer.frozen)
-    async with stage.operating() as operator:
-        await stage.until(WORKER_CONFIG, names, done)
-        await stage.rest(operator)
-        assert known_tokens(stage) == {}
 
 
 # --- what comes late, is lost, or in the way --------------------------------------------------------------------------
