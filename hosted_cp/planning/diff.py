@@ -186,16 +186,7 @@ def first_difference(wanted: Object, seen: Observed) -> str | None:
         return "the desired hash"
     if not seen.raw:
         return _first_missing(wanted, seen)
-    return _DIFFERENCES.get(spelled, *_compared_part(seen), answer=lambda: _first_missing(wanted, seen))
-
-
-def _compared_part(seen: Observed) -> tuple[bytes, ...]:
-    """What stands for those parts of an object that are compared: all but its status, where the server counts changes
-    of the rest (`metadata.generation`), so that each of the many reports about it is no reason to compare it again."""
-    if not seen.generation:
-        return (seen.raw,)
-    metadata = (seen.labels, seen.annotations, seen.owner_references, seen.finalizers)
-    return seen.uid.encode(), b"%d" % seen.generation, orjson.dumps(metadata, default=_plain)
+    return _DIFFERENCES.get(spelled, seen.raw, answer=lambda: _first_missing(wanted, seen))
 
 
 def _first_missing(wanted: Object, seen: Observed) -> str | None:
