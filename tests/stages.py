@@ -16,8 +16,9 @@ from dataclasses import dataclass
 #: pytest's exit code when it has run and tests have failed.
 _TESTS_FAILED = 1
 
-#: Files of tests side by side: most of the time they wait for real processes. Each worker has servers of its own.
-_SIDE_BY_SIDE = ("-n", "3", "--dist", "loadfile")
+#: Files of tests side by side: most of the time they wait for real processes. Each worker has servers of its own. They
+#: are begun in the order in which they are collected, the longest first (xdist would begin with those of most tests).
+_SIDE_BY_SIDE = ("-n", "3", "--dist", "loadfile", "--no-loadscope-reorder")
 
 _PYTEST = (sys.executable, "-m", "pytest", "--durations=5", "--durations-min=5")
 
@@ -73,7 +74,7 @@ STAGES = {
     "contract": Stage(
         commands=(
             (sys.executable, "-m", "e2e.prepare", "control-planes"),
-            (*_PYTEST, "e2e/contract", "-m", "not sweep"),
+            (*_PYTEST, *_SIDE_BY_SIDE, "e2e/contract", "-m", "not sweep"),
         ),
         usually="6 min",
         once_more=True,

@@ -36,13 +36,22 @@ from tests.component.standin_tenants import StandInTenants
 from tests.component.test_client import credentials_of
 from tests.component.webhook import as_stored
 
+#: Files that take longest, the longest first. Where files run side by side, one that comes last is waited for alone.
+LONG = (
+    "test_invariants_crashes", "test_control_planes", "test_capi_deletion", "test_cluster_class",
+    "test_invariants_capi", "test_worker_configs", "test_invariants_api_faults", "test_clusterctl",
+    "test_invariants_counts", "test_invariants_variants", "test_invariants_drift", "test_merging",
+)  # fmt: skip
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Everything in this folder needs the real server."""
+    """Everything in this folder needs the real server; what takes long comes first."""
     here = Path(__file__).parent
     for item in items:
         if here in item.path.parents:
             item.add_marker(pytest.mark.component)
+    places = {name: place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(LONG)) if here in item.path.parents else len(LONG))
 
 
 @pytest.fixture(scope="session")
