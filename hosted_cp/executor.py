@@ -125,6 +125,10 @@ class _Failed(Exception):
         self.retry_after = retry_after
 
 
+class _Held(_Failed):
+    """An action has to wait, because another undoes it again and again (see `fights`)."""
+
+
 @dataclass(kw_only=True)
 class _Run:
     """One plan on its way."""
@@ -171,9 +175,15 @@ class Executor:
         of changes (`Change.by`).
         """
         run = _Run(about=about, tenant=tenant, by=by)
+        held: _Held | None = None
         try:
             for action in plan.actions:
-                await self._step(run, action)
+                try:
+                    await self._step(run, action)
+                except _Held as wait:
+                    if not (isinstance(action, PatchMetadata) and action.finalizers is None):
+                        raise  # what comes behind may build upon it
+                    held = held or wait
             for event in plan.events:
                 if event.first:
                     await self._say(run, event)
@@ -182,6 +192,8 @@ class Executor:
             for event in plan.events:
                 if not event.first:
                     await self._say(run, event)
+            if held is not None:
+                raise held
         except _Stale as stale:
             log.debug("%s: planned for another world: %s", about.ref, stale)
             return Result(verdict=Verdict.REPLAN, writes=run.writes)
@@ -361,7 +373,7 @@ class Executor:
         if held.first:
             now = rfc3339(self._sources.now())
             await self._say(run, Event(type="Warning", reason="Contended", message=why, condition="", transition=now))
-        raise _Failed(why, retry_after=held.seconds)
+        raise _Held(why, retry_after=held.seconds)
 
     async def _clear(
         self, run: _Run, client: ApiClient, action: Apply, body: Object, refused: errors.Invalid
@@ -460,7 +472,7 @@ class Executor:
             metadata["ownerReferences"] = [dict(each) for each in action.owner_references]
         if action.finalizers is not None:
             metadata["finalizers"] = list(action.finalizers)
-        place, mark = (action.uid, "metadata"), _digest({**metadata, "resourceVersion": ""})
+        place, mark = (action.uid, "metadata"), _metadata_mark(metadata, self._caches.known(ref))
         await self._hold(run, place, mark, _words(action))
         try:
             answer = await client.merge_patch(
@@ -648,6 +660,16 @@ def _status_mark(status: Object) -> str:
     """What tells one status from another, whenever it was written."""
     conditions = [{**each, "lastTransitionTime": ""} for each in status.get("conditions") or ()]
     return _digest({**status, "conditions": conditions})
+
+
+def _metadata_mark(wanted: Mapping[str, Any], there: Observed | None) -> str:
+    """What is to be written, and over what: another operator puts the same there each time, people do not."""
+    found: dict[str, Any] = {}
+    if there is not None:
+        for part, live in (("labels", there.labels), ("annotations", there.annotations)):
+            found[part] = {key: live.get(key) for key in wanted.get(part, {})}
+        found["ownerReferences"] = [dict(each) for each in there.owner_references]
+    return _digest({"wanted": {**wanted, "resourceVersion": ""}, "found": found})
 
 
 def _digest(value: Object) -> str:

@@ -3,7 +3,7 @@
 A drift that a person makes is repaired at once. But two installations of the operator that look after the same objects
 (with leases in different namespaces, nothing tells them of each other) and want different things would write as fast as
 the API server lets them, and restart pods each time. So what is undone again and again in the same place is written
-again only after pauses that grow. Nothing else is held up by it.
+again only after pauses that grow.
 
 A fight is told from a drift by its mark: what we want is the very thing that we wrote last, and what is there instead
 is a whole of the same kind (the stamp of another operator's wish, another status), no field that somebody touched.
