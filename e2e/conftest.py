@@ -21,8 +21,11 @@ MakeEdge = Callable[[str], Edge]
 
 @pytest.fixture(scope="session")
 def lab() -> Iterator[Lab]:
-    """The management cluster. It lives beside the demo's, and beside those of others (HOSTED_CP_LAB)."""
-    name = os.environ.get("HOSTED_CP_LAB") or "test"
+    """The management cluster. It lives beside the demo's, and beside those of others (HOSTED_CP_LAB).
+
+    Where files of tests run side by side, each worker of pytest-xdist has one of its own.
+    """
+    name = "-".join(filter(None, (os.environ.get("HOSTED_CP_LAB") or "test", os.environ.get("PYTEST_XDIST_WORKER"))))
     yield cluster.up(name)
     if os.environ.get("HOSTED_CP_LAB_KEEP") != "1":
         cluster.down(name)
