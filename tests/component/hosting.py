@@ -175,6 +175,12 @@ class Freezer:
 # -- the stage -------------------------------------------------------------------------------------------------------
 
 
+def _older(body: Object, than: Object) -> bool:
+    """Whether this is a former version of the object."""
+    known = than.get("metadata", {}).get("resourceVersion", "0")
+    return int(body["metadata"]["resourceVersion"]) < int(known)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Stage:
     """A namespace, and everything around it that a test of the whole operator needs."""
@@ -297,12 +303,12 @@ class Stage:
             return {name for name in wanted if not true(state[name])}
 
         async def follow() -> None:
-            # From "any" version: what was listed above is told once more, which does no harm.
+            # From "any" version: what was listed above is told once more, or what came before it by a cache that lags.
             async with aclosing(self.admin.watch(resource, self.namespace, since="0")) as events:
                 async for event in events:
                     body = orjson.loads(event.raw)
                     name = body["metadata"].get("name")
-                    if name in wanted and event.type != "BOOKMARK":
+                    if name in wanted and event.type != "BOOKMARK" and not _older(body, state[name]):
                         state[name] = {} if event.type == "DELETED" else body
                         if not missing():
                             return
