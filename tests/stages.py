@@ -68,7 +68,7 @@ STAGES = {
             (sys.executable, "-m", "e2e.prepare", "servers"),
             (*_PYTEST, *_SIDE_BY_SIDE, "tests", "-m", "component and not sweep"),
         ),
-        usually="7 min",
+        usually="10 min",
         once_more=True,
     ),
     "contract": Stage(
