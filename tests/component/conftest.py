@@ -28,7 +28,7 @@ from hosted_cp.kube.resources import NAMESPACE
 from k0s_images.golang import components
 from tests.component.apiserver import Server, running
 from tests.component.audit import Audit
-from tests.component.capi import management
+from tests.component.capi import CapiStage, management, staged
 from tests.component.desk import Bench, bench
 from tests.component.hosting import DEPLOYED, NODE_ADDRESS, OPERATOR, Stage, node, storage_class
 from tests.component.kubelet import NODE, StandInKubelet
@@ -162,3 +162,19 @@ def capi_kubelet(capi_server: Server) -> Iterator[StandInKubelet]:
 def capi_tenants(capi_server: Server) -> Iterator[StandInTenants]:
     with StandInTenants(capi_server) as tenants:
         yield tenants
+
+
+@pytest.fixture
+async def capi_stage(
+    capi_server: Server, capi_kubelet: StandInKubelet, capi_tenants: StandInTenants
+) -> AsyncIterator[CapiStage]:
+    """A namespace for the whole operator beside core's manager. Files of such tests call it their `stage`."""
+    async with staged(capi_server, capi_kubelet, capi_tenants) as fresh:
+        yield fresh
+
+
+@pytest.fixture(scope="module")
+def tenant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A real API server in the place of a tenant's."""
+    with running(tmp_path_factory.mktemp("tenant"), components("1.36"), controllers=()) as started:
+        yield started

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
 from contextlib import suppress
 
 import pytest
@@ -28,11 +27,8 @@ from hosted_cp.kube.resources import (
     WORKER_CONFIG,
     Resource,
 )
-from tests.component.apiserver import Server
-from tests.component.capi import LAB_CLUSTER, CapiStage, staged, status_of
+from tests.component.capi import LAB_CLUSTER, CapiStage, status_of
 from tests.component.hosting import PATIENCE, Object, conditions
-from tests.component.kubelet import StandInKubelet
-from tests.component.standin_tenants import StandInTenants
 from tests.component.workers import (
     DEPLOYMENT,
     LAB_MACHINE,
@@ -64,11 +60,8 @@ ORDERS: dict[str, tuple[Resource, ...]] = {
 
 
 @pytest.fixture
-async def stage(
-    capi_server: Server, capi_kubelet: StandInKubelet, capi_tenants: StandInTenants
-) -> AsyncIterator[CapiStage]:
-    async with staged(capi_server, capi_kubelet, capi_tenants) as fresh:
-        yield fresh
+def stage(capi_stage: CapiStage) -> CapiStage:
+    return capi_stage
 
 
 def manifest(stage: CapiStage, name: str) -> list[Object]:

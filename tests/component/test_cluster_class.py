@@ -8,7 +8,7 @@ see Nodes there: without them it replaces no worker (`tests.component.joining`).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import orjson
@@ -17,14 +17,11 @@ import pytest
 from e2e.capi import core, kinds
 from hosted_cp.kube.resources import CONTROL_PLANE, CORE_CLUSTER, MACHINE, SECRET
 from hosted_cp.operator import Operator
-from k0s_images.golang import components
-from tests.component.apiserver import KubectlError, Server, running
+from tests.component.apiserver import KubectlError, Server
 from tests.component.audit import READS
-from tests.component.capi import CapiStage, at_rest, installed, staged
+from tests.component.capi import CapiStage, at_rest, installed
 from tests.component.hosting import Object, conditions
 from tests.component.joining import led, machines, nodes, published
-from tests.component.kubelet import StandInKubelet
-from tests.component.standin_tenants import StandInTenants
 from tests.component.workers import DEPLOYMENT, WORKER_TEMPLATE
 
 OLD, NEW = "v1.35.4+k0s", "v1.36.3+k0s"
@@ -36,18 +33,9 @@ def capi_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield server
 
 
-@pytest.fixture(scope="module")
-def tenant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with running(tmp_path_factory.mktemp("tenant"), components("1.36"), controllers=()) as server:
-        yield server
-
-
 @pytest.fixture
-async def stage(
-    capi_server: Server, capi_kubelet: StandInKubelet, capi_tenants: StandInTenants
-) -> AsyncIterator[CapiStage]:
-    async with staged(capi_server, capi_kubelet, capi_tenants) as fresh:
-        yield fresh
+def stage(capi_stage: CapiStage) -> CapiStage:
+    return capi_stage
 
 
 # --- what the user writes ---------------------------------------------------------------------------------------------

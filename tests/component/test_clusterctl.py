@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import subprocess
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,11 +25,9 @@ from hosted_cp.hosting.control_plane import BLOCK_MOVE
 from hosted_cp.kube.resources import CONTROL_PLANE, CORE_CLUSTER, SECRET, STATEFUL_SET
 from k0s_images.golang import components
 from tests.component.apiserver import Server, running
-from tests.component.capi import CapiStage, installed, staged, status_of
+from tests.component.capi import CapiStage, installed, status_of
 from tests.component.hosting import Object
 from tests.component.joining import led, machines, published
-from tests.component.kubelet import StandInKubelet
-from tests.component.standin_tenants import StandInTenants
 from tests.component.test_capi_deletion import manifest
 from tests.component.workers import DEPLOYMENT
 
@@ -44,18 +42,9 @@ def capi_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield server
 
 
-@pytest.fixture(scope="module")
-def tenant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with running(tmp_path_factory.mktemp("tenant"), components("1.36"), controllers=()) as server:
-        yield server
-
-
 @pytest.fixture
-async def stage(
-    capi_server: Server, capi_kubelet: StandInKubelet, capi_tenants: StandInTenants
-) -> AsyncIterator[CapiStage]:
-    async with staged(capi_server, capi_kubelet, capi_tenants) as fresh:
-        yield fresh
+def stage(capi_stage: CapiStage) -> CapiStage:
+    return capi_stage
 
 
 # --- the program ------------------------------------------------------------------------------------------------------

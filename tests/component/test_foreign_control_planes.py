@@ -8,7 +8,6 @@ lead there; its provider is played by the tests, as far as the contract goes.
 from __future__ import annotations
 
 import base64
-from collections.abc import AsyncIterator
 from typing import Any
 
 import orjson
@@ -16,12 +15,9 @@ import pytest
 
 from hosted_cp.kube.resources import CORE_CLUSTER, CRD, MACHINE, SECRET, WORKER_CONFIG, Resource
 from tests.component import certificates
-from tests.component.apiserver import Server
-from tests.component.capi import LAB_CLUSTER, CapiStage, staged
+from tests.component.capi import LAB_CLUSTER, CapiStage
 from tests.component.certificates import Pair
 from tests.component.hosting import Object
-from tests.component.kubelet import StandInKubelet
-from tests.component.standin_tenants import StandInTenants
 from tests.component.workers import (
     data_of,
     joins,
@@ -43,11 +39,8 @@ OTHERS = Resource(
 
 
 @pytest.fixture
-async def stage(
-    capi_server: Server, capi_kubelet: StandInKubelet, capi_tenants: StandInTenants
-) -> AsyncIterator[CapiStage]:
-    async with staged(capi_server, capi_kubelet, capi_tenants) as fresh:
-        yield fresh
+def stage(capi_stage: CapiStage) -> CapiStage:
+    return capi_stage
 
 
 def others_definition() -> Object:

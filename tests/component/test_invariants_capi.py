@@ -9,7 +9,7 @@ nothing, finishes them all.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import orjson
@@ -32,15 +32,12 @@ from hosted_cp.kube.resources import (
     WORKER_CONFIG,
     Resource,
 )
-from tests.component.apiserver import Server
 from tests.component.canaries import Net, logged
-from tests.component.capi import LAB_CLUSTER, CapiStage, at_rest, staged
+from tests.component.capi import LAB_CLUSTER, CapiStage, at_rest
 from tests.component.cutting import MOMENTS, Cutter, one_life
 from tests.component.hosting import Freezer, Object
-from tests.component.kubelet import StandInKubelet
 from tests.component.snapshots import data_of as decoded
 from tests.component.snapshots import everything, masked, of_tenant, once_only
-from tests.component.standin_tenants import StandInTenants
 from tests.component.workers import (
     LAB_MACHINE,
     a_cluster,
@@ -71,11 +68,8 @@ Done = Callable[[Object], bool]
 
 
 @pytest.fixture
-async def stage(
-    capi_server: Server, capi_kubelet: StandInKubelet, capi_tenants: StandInTenants
-) -> AsyncIterator[CapiStage]:
-    async with staged(capi_server, capi_kubelet, capi_tenants) as fresh:
-        yield fresh
+def stage(capi_stage: CapiStage) -> CapiStage:
+    return capi_stage
 
 
 def spread(names: Sequence[str], steps: int, moment: str) -> dict[str, int]:
