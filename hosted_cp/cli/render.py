@@ -20,7 +20,7 @@ from hosted_cp.api.problems import Problem
 from hosted_cp.api.schema import defaulted, defaults, unknown_fields
 from hosted_cp.api.worker_config import K0sWorkerConfig, K0sWorkerConfigTemplate, parse_worker_config
 from hosted_cp.cli.manifest import CORE, Manifest, Object, group, mapping, name_of, namespace_of
-from hosted_cp.hosting import control_plane
+from hosted_cp.hosting.capi import control_plane
 from hosted_cp.hosting.rehearsal import marked, rehearse
 from hosted_cp.hosting.settings import Settings
 from hosted_cp.hosting.view import TenantView

@@ -11,7 +11,7 @@ from functools import partial
 
 from hosted_cp.api.cluster import ParsedCluster, parse_cluster
 from hosted_cp.controllers.tenants import Tenants, access_of, may_name_secrets, secrets_of
-from hosted_cp.hosting import control_plane
+from hosted_cp.hosting.capi import control_plane
 from hosted_cp.hosting.plan import plan
 from hosted_cp.hosting.settings import Settings
 from hosted_cp.hosting.view import TenantView

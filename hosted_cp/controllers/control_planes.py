@@ -12,8 +12,9 @@ from datetime import datetime
 from hosted_cp.api.control_plane import ParsedControlPlane, parse_control_plane
 from hosted_cp.controllers.clusters import BY_TENANT_NAME, by_tenant_name
 from hosted_cp.controllers.tenants import CORE_CLUSTERS, Tenants, access_of, may_name_secrets, secrets_of
-from hosted_cp.hosting import control_plane, lives
-from hosted_cp.hosting.control_plane import ControlPlaneView
+from hosted_cp.hosting import lives
+from hosted_cp.hosting.capi import control_plane
+from hosted_cp.hosting.capi.control_plane import ControlPlaneView
 from hosted_cp.hosting.settings import Settings
 from hosted_cp.hosting.view import TenantView
 from hosted_cp.kube.cache import Caches, Watched

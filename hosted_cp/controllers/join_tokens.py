@@ -9,7 +9,8 @@ from hosted_cp.api.join_token_request import parse_join_token_request
 from hosted_cp.controllers.clusters import Clusters
 from hosted_cp.controllers.control_planes import ControlPlanes
 from hosted_cp.controllers.tenants import access_of
-from hosted_cp.hosting import authorities, control_plane
+from hosted_cp.hosting import authorities
+from hosted_cp.hosting.capi import control_plane
 from hosted_cp.hosting.settings import Settings
 from hosted_cp.hosting.tenant import Decisions, tenant
 from hosted_cp.hosting.tokens import TokenView, plan

@@ -15,7 +15,7 @@ from typing import Any
 from hosted_cp.api.worker_config import ParsedWorkerConfig, parse_worker_config
 from hosted_cp.controllers.control_planes import ControlPlanes
 from hosted_cp.controllers.tenants import CORE_CLUSTERS, access_of
-from hosted_cp.hosting import control_plane
+from hosted_cp.hosting.capi import control_plane
 from hosted_cp.hosting.settings import Settings
 from hosted_cp.kube.cache import Caches, Watched
 from hosted_cp.kube.loop import Key, Look

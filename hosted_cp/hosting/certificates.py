@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from hosted_cp.hosting import authorities, etcd
+from hosted_cp.hosting import authorities
+from hosted_cp.hosting.etcd import store
 from hosted_cp.hosting.tenant import Tenant, once
 from hosted_cp.hosting.wanted import Wanted
 from hosted_cp.pki import renewal
@@ -28,7 +29,7 @@ def recipes(t: Tenant) -> dict[str, LeafRecipe]:
     """Purpose -> recipe of every leaf of this tenant."""
     if t.decisions.storage != "etcd":
         return {}
-    dns_names, ip_addresses = etcd.server_names(t)
+    dns_names, ip_addresses = store.server_names(t)
     return {
         purpose: LeafRecipe(
             common_name=purpose,

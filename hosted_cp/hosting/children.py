@@ -11,11 +11,11 @@ from hosted_cp.hosting import (
     config,
     controllers,
     endpoint,
-    etcd,
     kubeconfig,
     policy,
     service,
 )
+from hosted_cp.hosting.etcd import store
 from hosted_cp.hosting.tenant import Tenant
 from hosted_cp.hosting.wanted import Wanted
 
@@ -24,7 +24,7 @@ MODULES: tuple[Callable[[Tenant], list[Wanted]], ...] = (
     service.wanted,
     authorities.wanted,
     certificates.wanted,
-    etcd.wanted,
+    store.wanted,
     kubeconfig.wanted,
     config.wanted,
     controllers.wanted,

@@ -12,7 +12,8 @@ from typing import Any
 from hosted_cp.api import checks, database
 from hosted_cp.api.cluster import Kine
 from hosted_cp.api.problems import Problem
-from hosted_cp.hosting import authorities, etcd, service
+from hosted_cp.hosting import authorities, service
+from hosted_cp.hosting.etcd import store
 from hosted_cp.hosting.names import DECISIONS
 from hosted_cp.hosting.tenant import API_PORT, KONNECTIVITY_PORT, Tenant, once
 from hosted_cp.hosting.wanted import Wanted
@@ -67,7 +68,7 @@ def hosted(t: Tenant) -> Hosted:
         container_konnectivity_port=KONNECTIVITY_PORT,
         sans=(*service.in_cluster_names(t), *service.cluster_ips(t)),
         storage=t.decisions.storage,
-        etcd_endpoints=tuple(etcd.endpoints(t)) if t.decisions.storage == "etcd" else (),
+        etcd_endpoints=tuple(store.endpoints(t)) if t.decisions.storage == "etcd" else (),
         etcd_prefix=t.decisions.etcdPrefix,
         etcd_client_directory=ETCD_CLIENT,
         data_source=kine.data_source_url if kine and not kine.data_source_secret_name else None,

@@ -13,7 +13,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from hosted_cp.api.problems import Problem
-from hosted_cp.hosting import authorities, config, etcd, leaves, rollouts, scripts
+from hosted_cp.hosting import authorities, config, leaves, rollouts, scripts
+from hosted_cp.hosting.etcd import store
 from hosted_cp.hosting.names import COMPONENT, OUR_VOLUMES, RELEASE, selector
 from hosted_cp.hosting.tenant import API_PORT, KONNECTIVITY_PORT, Tenant, once
 from hosted_cp.hosting.wanted import Wanted
@@ -51,7 +52,7 @@ def wanted(t: Tenant) -> list[Wanted]:
     """The StatefulSet, once its config exists and its store may be used."""
     if t.view.own("Secret", t.names.config) is None or not config.wanted(t) or t.replicas < 1:
         return []
-    if t.decisions.storage == "etcd" and not etcd.is_bootstrapped(t):
+    if t.decisions.storage == "etcd" and not store.is_bootstrapped(t):
         return []
     return [Wanted(body=stateful_set(t))]
 

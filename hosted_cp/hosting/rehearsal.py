@@ -16,7 +16,7 @@ from hosted_cp.api.cluster import ClusterSpec
 from hosted_cp.api.problems import Problem
 from hosted_cp.hosting import authorities, config, patches, unsupported
 from hosted_cp.hosting.children import everything_wanted
-from hosted_cp.hosting.permit import PermitRecipe
+from hosted_cp.hosting.etcd.permit import PermitRecipe
 from hosted_cp.hosting.refusals import spec_problems
 from hosted_cp.hosting.tenant import Tenant, tenant
 from hosted_cp.hosting.view import NodeAddress, TenantView

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from typing import Any, TypedDict
 
 from hosted_cp.api.problems import Problem
-from hosted_cp.hosting import authorities, certificates, controllers, endpoint, etcd, rollouts, service, unsupported
+from hosted_cp.hosting import authorities, certificates, controllers, endpoint, rollouts, service, unsupported
+from hosted_cp.hosting.etcd import store
 from hosted_cp.hosting.names import selector
 from hosted_cp.hosting.pods import causes
 from hosted_cp.hosting.tenant import Tenant
@@ -108,7 +109,7 @@ def report(t: Tenant, *, in_the_way: Cause | None, problems: Sequence[Problem], 
         _certificates_condition(t),
         _accepted(t, problems),
         *_address(t),
-        *([healthy] if (healthy := etcd.condition(t)) is not None else []),
+        *([healthy] if (healthy := store.condition(t)) is not None else []),
         *_reachable(t),
     ]
     return _finish(t.view, status, wanted, starting=cause is not None and cause.starting)
@@ -133,8 +134,8 @@ def _cause(
         return Cause(reason="WriteFailed", message=_write_failed(t))
     if not t.decisions.exposed:
         return _no_address(t)
-    if t.decisions.storage == "etcd" and not etcd.is_bootstrapped(t):
-        return etcd.explain(t) or Cause(reason="EtcdStarting", message="etcd is starting", starting=True)
+    if t.decisions.storage == "etcd" and not store.is_bootstrapped(t):
+        return store.explain(t) or Cause(reason="EtcdStarting", message="etcd is starting", starting=True)
     return _pods(t)
 
 
@@ -188,7 +189,7 @@ def _pods(t: Tenant) -> Cause:
     hard = next((cause for cause in found if not cause.starting), None)
     if hard is not None:
         return hard
-    if t.decisions.storage == "etcd" and (broken := etcd.explain(t)) is not None and not broken.starting:
+    if t.decisions.storage == "etcd" and (broken := store.explain(t)) is not None and not broken.starting:
         return broken
     if endpoint.serving(t):
         finding = t.view.finding("tenant-api", "initialized")
@@ -281,7 +282,7 @@ def _certificates_condition(t: Tenant) -> Condition:
 
 
 def _accepted(t: Tenant, problems: Sequence[Problem]) -> Condition:
-    everything = [*unsupported.problems(t.spec), *problems, *t.refused, *etcd.problems(t)]
+    everything = [*unsupported.problems(t.spec), *problems, *t.refused, *store.problems(t)]
     if everything:
         reason = (
             "FieldNotSupported" if unsupported.problems(t.spec) else "ChangeRefused" if t.refused else "SpecInvalid"

@@ -18,7 +18,8 @@ from typing import Any, TypeVar
 
 from hosted_cp.api.cluster import ClusterSpec
 from hosted_cp.api.problems import Problem
-from hosted_cp.hosting import etcd_image, rollouts
+from hosted_cp.hosting import rollouts
+from hosted_cp.hosting.etcd import image
 from hosted_cp.hosting.names import DECISIONS, RELEASE, TENANT_UID, Names, object_labels
 from hosted_cp.hosting.view import TenantView
 from hosted_cp.k0s import versions
@@ -257,7 +258,7 @@ def tenant(view: TenantView, spec: ClusterSpec) -> Tenant:
         storage=storage,
         etcdMembers=members if storage == "etcd" else 0,
         etcdPrefix=former.etcdPrefix or (view.name if storage == "etcd" else ""),
-        etcdImage=etcd_image.chosen(view, spec, decided=former.etcdImage)[0] if storage == "etcd" else "",
+        etcdImage=image.chosen(view, spec, decided=former.etcdImage)[0] if storage == "etcd" else "",
         podCIDR=former.podCIDR or spec.network.pod_cidr,
         serviceCIDR=former.serviceCIDR or spec.network.service_cidr,
         clusterDomain=former.clusterDomain or spec.network.cluster_domain,

@@ -30,7 +30,7 @@ from typing import Any
 
 import orjson
 
-from hosted_cp.hosting import etcd, permit
+from hosted_cp.hosting.etcd import permit, store
 from hosted_cp.hosting.tenant import Tenant
 from tests.component import certificates
 from tests.component.certificates import Pair
@@ -94,7 +94,7 @@ class World:
 
     def new_leaves(self) -> None:
         """Sign new leaves and lay them out as the kubelet does: files are links into a folder that is exchanged."""
-        dns, ips = etcd.server_names(a_tenant(replicas=self.members))
+        dns, ips = store.server_names(a_tenant(replicas=self.members))
         for purpose in ("etcd-server", "etcd-peer"):
             pair = certificates.leaf(self.authority, purpose, dns=tuple(dns), ips=tuple(ips))
             self.secrets[NAMES.secret(purpose)] = {
@@ -145,7 +145,7 @@ class World:
     # --- what the kubelet does ---------------------------------------------------------------------------------------
 
     def pod_spec(self) -> Mapping[str, Any]:
-        body = next(each.body for each in etcd.wanted(self.tenant()) if each.ref.kind == "StatefulSet")
+        body = next(each.body for each in store.wanted(self.tenant()) if each.ref.kind == "StatefulSet")
         found: Mapping[str, Any] = body["spec"]["template"]["spec"]
         return found
 

@@ -21,7 +21,7 @@ import yaml
 from e2e.capi import core
 from e2e.capi.programs import NEWEST, cluster_api
 from hosted_cp.api.kinds import VERSIONED
-from hosted_cp.hosting.control_plane import BLOCK_MOVE
+from hosted_cp.hosting.capi.control_plane import BLOCK_MOVE
 from hosted_cp.kube.resources import CONTROL_PLANE, CORE_CLUSTER, SECRET, STATEFUL_SET
 from k0s_images.golang import components
 from tests.component.apiserver import Server, running

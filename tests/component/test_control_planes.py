@@ -19,7 +19,7 @@ from e2e.capi import core
 from e2e.capi.programs import NEWEST
 from hosted_cp.api.control_plane import K0smotronControlPlane
 from hosted_cp.api.crds import definition
-from hosted_cp.hosting.control_plane import BLOCK_MOVE, FINALIZER
+from hosted_cp.hosting.capi.control_plane import BLOCK_MOVE, FINALIZER
 from hosted_cp.kube.resources import (
     CLUSTER,
     CONTROL_PLANE,

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from hosted_cp.hosting import etcd_flags, permit
+from hosted_cp.hosting.etcd import flags, permit
 from hosted_cp.hosting.names import ADOPT
 from k0s_images.golang import components
 from tests.component import certificates
@@ -470,7 +470,7 @@ def test_what_is_open_without_a_certificate(one: World) -> None:
     assert speaks(one, 2379, one.client())
     # A certificate that is good for the API server is none for a peer.
     assert not speaks(one, 2380, one.client())
-    peer = certificates.leaf(one.authority, etcd_flags.PEER_COMMON_NAME)
+    peer = certificates.leaf(one.authority, flags.PEER_COMMON_NAME)
     assert speaks(one, 2380, peer)
     for port in (2379, 2380):
         with socket.create_connection((one.address(0), port), timeout=5) as plain:

@@ -15,13 +15,13 @@ from pathlib import Path
 import pytest
 
 from hosted_cp.cli.main import main, run
-from hosted_cp.hosting.etcd_health import REFUSALS
+from hosted_cp.hosting.etcd.health import REFUSALS
 from hosted_cp.kube.metrics import Metrics
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 CONDITIONS = (ROOT / "docs" / "conditions.md").read_text()
-PLANNERS = sorted(each for room in ("hosting", "machines") for each in (ROOT / "hosted_cp" / room).glob("*.py"))
+PLANNERS = sorted(each for room in ("hosting", "machines") for each in (ROOT / "hosted_cp" / room).rglob("*.py"))
 #: Where reasons come from: what is wrong with writing is known to the executor alone.
 SAYING = (*PLANNERS, ROOT / "hosted_cp" / "executor.py")
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from hosted_cp.api.control_plane import parse_control_plane
-from hosted_cp.hosting import control_plane
-from hosted_cp.hosting.control_plane import ControlPlaneView
+from hosted_cp.hosting.capi import control_plane
+from hosted_cp.hosting.capi.control_plane import ControlPlaneView
 from hosted_cp.hosting.view import TenantView
 from hosted_cp.planning.actions import Plan, Ref
 from tests.hosting.pretend_server import Json

@@ -14,11 +14,12 @@ from typing import Any
 
 from hosted_cp.api.cluster import Etcd, EtcdPersistence
 from hosted_cp.api.problems import Problem
-from hosted_cp.hosting import authorities, etcd_flags, etcd_image, permit, scripts
-from hosted_cp.hosting.etcd_flags import CLIENT_PORT, DATA, METRICS_PORT, PEER_COMMON_NAME, PEER_PORT, PKI
-from hosted_cp.hosting.etcd_health import condition, explain
+from hosted_cp.hosting import authorities, scripts
+from hosted_cp.hosting.etcd import flags, image, permit
+from hosted_cp.hosting.etcd.flags import CLIENT_PORT, DATA, METRICS_PORT, PEER_COMMON_NAME, PEER_PORT, PKI
+from hosted_cp.hosting.etcd.health import condition, explain
+from hosted_cp.hosting.etcd.permit import DATA_VOLUME, is_bootstrapped, members
 from hosted_cp.hosting.names import COMPONENT, selector
-from hosted_cp.hosting.permit import DATA_VOLUME, is_bootstrapped, members
 from hosted_cp.hosting.tenant import Tenant, once
 from hosted_cp.hosting.wanted import Wanted
 from hosted_cp.planning import quantity
@@ -75,7 +76,7 @@ def problems(t: Tenant) -> list[Problem]:
     """What the spec asks of etcd and does not get. What runs goes on as it is."""
     if t.decisions.storage != "etcd":
         return []
-    found = [problem for _, problem in etcd_flags.denied(_spec(t).args)]
+    found = [problem for _, problem in flags.denied(_spec(t).args)]
     _, image_problem = _image(t)
     if image_problem is not None:
         found.append(image_problem)
@@ -102,16 +103,16 @@ def _image(t: Tenant) -> tuple[str, Problem | None]:
     not read.
     """
     decided = t.decisions.etcdImage
-    there = etcd_image.in_template(t.view)
-    if there and (harm := etcd_flags.change_problem(there, decided, field=etcd_image.FIELD)) is not None:
+    there = image.in_template(t.view)
+    if there and (harm := flags.change_problem(there, decided, field=image.FIELD)) is not None:
         return there, harm
-    _, refusal = etcd_image.chosen(t.view, t.spec, decided=t.former.etcdImage)
+    _, refusal = image.chosen(t.view, t.spec, decided=t.former.etcdImage)
     return decided, refusal
 
 
-def _release(t: Tenant, image: str) -> etcd_flags.Release:
-    default = etcd_flags.release(f":{t.view.settings.catalogue['etcd']['default']}")
-    return etcd_flags.release(image) or default or (3, 6, 0)
+def _release(t: Tenant, image: str) -> flags.Release:
+    default = flags.release(f":{t.view.settings.catalogue['etcd']['default']}")
+    return flags.release(image) or default or (3, 6, 0)
 
 
 @once
@@ -255,14 +256,14 @@ def _permit_container(t: Tenant) -> dict[str, Any]:
 def _etcd_container(t: Tenant) -> dict[str, Any]:
     image, _ = _image(t)
     size, _ = _volume(t)
-    command = etcd_flags.argv(
+    command = flags.argv(
         service=t.names.etcd,
         image_release=_release(t, image),
         members=members(t),
         size=size,
         peer_name=_peer_name(t),
     )
-    args = etcd_flags.accepted(_spec(t).args)
+    args = flags.accepted(_spec(t).args)
     made: dict[str, Any] = {
         "name": "etcd",
         "image": image,

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from hosted_cp.hosting import cluster_ties
+from hosted_cp.hosting.capi import cluster_ties
 from tests.hosting.capi_world import CapiWorld, living
 from tests.hosting.pretend_server import Json
 

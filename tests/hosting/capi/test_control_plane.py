@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from hosted_cp.hosting import contract_status, control_plane
+from hosted_cp.hosting.capi import contract_status, control_plane
 from hosted_cp.hosting.names import DECISIONS, RELEASE
 from hosted_cp.hosting.plan import plan as make_plan
 from hosted_cp.k0s import capi_versions, versions

@@ -21,8 +21,9 @@ from hosted_cp.api import control_plane_checks
 from hosted_cp.api.cluster import Network
 from hosted_cp.api.control_plane import K0smotronControlPlaneSpec
 from hosted_cp.api.problems import Problem
-from hosted_cp.hosting import cluster_ties, contract_status, plan
-from hosted_cp.hosting.contract_status import PAUSED, Endpoint
+from hosted_cp.hosting import plan
+from hosted_cp.hosting.capi import cluster_ties, contract_status
+from hosted_cp.hosting.capi.contract_status import PAUSED, Endpoint
 from hosted_cp.hosting.names import TENANT_UID
 from hosted_cp.hosting.tenant import Decisions, Tenant, asked_of, decided
 from hosted_cp.hosting.view import TenantView

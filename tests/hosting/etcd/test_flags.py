@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hosted_cp.hosting import etcd_flags
+from hosted_cp.hosting.etcd import flags
 from tests.component.pod_play import expand
 from tests.hosting.etcd_world import CATALOGUE
 
@@ -24,13 +24,13 @@ MIB = 1024**2
         ("etcd:latest", None),
     ],
 )
-def test_the_release_is_read_from_the_tag(image: str, found: etcd_flags.Release | None) -> None:
-    assert etcd_flags.release(image) == found
+def test_the_release_is_read_from_the_tag(image: str, found: flags.Release | None) -> None:
+    assert flags.release(image) == found
 
 
 @pytest.mark.parametrize("tag", ["v3.4.42", "v3.5.32", "v3.6.13", "v3.7.0", "v3.8.0", "v4.0.0"])
 def test_releases_with_known_defects_and_unknown_minors_are_refused(tag: str) -> None:
-    problem = etcd_flags.release_problem(f"etcd:{tag}", CATALOGUE, field="spec.storage.etcd.image")
+    problem = flags.release_problem(f"etcd:{tag}", CATALOGUE, field="spec.storage.etcd.image")
     assert problem is not None
     assert tag in problem.fault
     assert "v3." in problem.remedy
@@ -38,7 +38,7 @@ def test_releases_with_known_defects_and_unknown_minors_are_refused(tag: str) ->
 
 @pytest.mark.parametrize("tag", ["v3.5.33", "v3.6.14", "v3.6.99", "v3.7.1", "mine"])
 def test_releases_at_the_floor_may_run(tag: str) -> None:
-    assert etcd_flags.release_problem(f"etcd:{tag}", CATALOGUE, field="f") is None
+    assert flags.release_problem(f"etcd:{tag}", CATALOGUE, field="f") is None
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_releases_at_the_floor_may_run(tag: str) -> None:
     ],
 )
 def test_minors_go_up_one_at_a_time(old: str, new: str, refused: bool) -> None:
-    assert (etcd_flags.change_problem(f"etcd:{old}", f"etcd:{new}", field="f") is not None) == refused
+    assert (flags.change_problem(f"etcd:{old}", f"etcd:{new}", field="f") is not None) == refused
 
 
 @pytest.mark.parametrize(
@@ -65,21 +65,21 @@ def test_minors_go_up_one_at_a_time(old: str, new: str, refused: bool) -> None:
     ],
 )  # fmt: skip
 def test_arguments_that_break_a_promise_are_refused_by_their_index(arg: str) -> None:
-    refused = etcd_flags.denied(["--max-request-bytes=1", arg])
+    refused = flags.denied(["--max-request-bytes=1", arg])
     assert [index for index, _ in refused] == [1]
     assert refused[0][1].field == "spec.storage.etcd.args[1]"
-    assert etcd_flags.accepted(["--max-request-bytes=1", arg]) == []
+    assert flags.accepted(["--max-request-bytes=1", arg]) == []
 
 
 def test_other_arguments_pass() -> None:
     args = ["--max-request-bytes=2097152", "--quota-backend-bytes", "8589934592", "--metrics=extensive"]
-    assert etcd_flags.denied(args) == []
-    assert etcd_flags.accepted(args) == args
+    assert flags.denied(args) == []
+    assert flags.accepted(args) == args
 
 
 @given(st.text(alphabet="$()AB_=-x ", max_size=20))
 def test_an_argument_reaches_etcd_as_the_user_wrote_it(text: str) -> None:
-    [literal] = etcd_flags.accepted([f"--x={text}"])
+    [literal] = flags.accepted([f"--x={text}"])
     assert expand(literal, {"A": "secret", "B": "secret"}) == f"--x={text}"
 
 
@@ -88,13 +88,13 @@ def test_an_argument_reaches_etcd_as_the_user_wrote_it(text: str) -> None:
     [("50Mi", 128), ("1Gi", 256), ("8Gi", 3123), ("10Gi", 3942), ("100Gi", 8192), ("1Ti", 8192)],
 )
 def test_the_quota_leaves_room_for_a_defragmentation_and_the_log(size: str, expected: int) -> None:
-    assert etcd_flags.quota(size) // MIB == expected
+    assert flags.quota(size) // MIB == expected
 
 
 def test_flags_fit_the_release_and_the_number_of_members() -> None:
-    def argv(release: etcd_flags.Release, members: int = 3, peer_name: str | None = "etcd-peer") -> str:
+    def argv(release: flags.Release, members: int = 3, peer_name: str | None = "etcd-peer") -> str:
         return " ".join(
-            etcd_flags.argv(service="s", image_release=release, members=members, size="1Gi", peer_name=peer_name)
+            flags.argv(service="s", image_release=release, members=members, size="1Gi", peer_name=peer_name)
         )
 
     assert "--experimental-initial-corrupt-check=true" in argv((3, 5, 33))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from hosted_cp.hosting import permit
+from hosted_cp.hosting.etcd import permit
 from hosted_cp.hosting.pods import causes, ready
 from hosted_cp.hosting.tenant import Tenant, once
 from hosted_cp.planning.conditions import Cause, Condition

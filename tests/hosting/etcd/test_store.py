@@ -9,7 +9,7 @@ from typing import Any
 import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
 
-from hosted_cp.hosting import etcd
+from hosted_cp.hosting.etcd import store
 from hosted_cp.hosting.names import DECISIONS
 from hosted_cp.hosting.settings import Settings
 from hosted_cp.hosting.tenant import Decisions, Tenant
@@ -43,7 +43,7 @@ VARIANTS: dict[str, Spec] = {
 
 
 def bodies(t: Tenant) -> dict[str, Mapping[str, Any]]:
-    return {each.ref.kind: each.body for each in etcd.wanted(t)}
+    return {each.ref.kind: each.body for each in store.wanted(t)}
 
 
 def pod_spec(t: Tenant) -> Mapping[str, Any]:
@@ -75,7 +75,7 @@ def texts(value: Any) -> Iterator[str]:
 
 @pytest.mark.parametrize("spec", VARIANTS.values(), ids=VARIANTS.keys())
 def test_the_api_knows_every_field(spec: Spec) -> None:
-    for each in etcd.wanted(a_tenant(**spec)):
+    for each in store.wanted(a_tenant(**spec)):
         kubernetes_validate.validate(each.body, "1.36", strict=True)
 
 
@@ -285,7 +285,7 @@ def config_secret(etcd_image: str) -> Observed:
 def test_the_decided_image_runs_whatever_somebody_has_put_there(decided: str, there: str, runs: str) -> None:
     t = a_tenant(config_secret(decided), stateful_set(image=there))
     assert container(t)["image"] == container(t, "permit")["image"] == runs
-    said = [problem.field for problem in etcd.problems(t)]
+    said = [problem.field for problem in store.problems(t)]
     assert said == (["spec.storage.etcd.image"] if runs == "etcd:v3.7.1" else [])
     assert t.decisions.etcdImage == (runs if runs != "etcd:v3.7.1" else decided)
 
@@ -295,7 +295,7 @@ def test_another_image_is_decided_by_the_user_alone() -> None:
     assert image(decided, stateful_set(image="etcd:v3.6.15"), **with_etcd(image="etcd:v3.7.1")) == "etcd:v3.7.1"
     refused = a_tenant(decided, stateful_set(image="x/etcd:v3.6.16"), **with_etcd(image="etcd:v3.5.33"))
     assert container(refused)["image"] == refused.decisions.etcdImage == "etcd:v3.6.15"
-    [problem] = etcd.problems(refused)
+    [problem] = store.problems(refused)
     assert "v3.5.33" in problem.fault
 
 
@@ -311,7 +311,7 @@ def test_an_image_that_harms_is_refused_and_what_runs_goes_on(running: str | Non
     children = [stateful_set(image=running)] if running else []
     spec = with_etcd(image=asked)
     assert image(*children, **spec) == runs
-    [problem] = etcd.problems(a_tenant(*children, **spec))
+    [problem] = store.problems(a_tenant(*children, **spec))
     assert problem.field == "spec.storage.etcd.image"
     assert problem.remedy
 
@@ -319,16 +319,16 @@ def test_an_image_that_harms_is_refused_and_what_runs_goes_on(running: str | Non
 def test_refused_arguments_are_named_and_not_passed() -> None:
     t = a_tenant(**with_etcd(args=["--max-request-bytes=1", "--data-dir=/tmp"]))
     assert "args" not in container(t)
-    [problem] = etcd.problems(t)
+    [problem] = store.problems(t)
     assert str(problem).startswith("spec.storage.etcd.args[1]: --data-dir ")
 
 
 def test_volumes_that_exist_keep_their_size_and_class() -> None:
     live = stateful_set(size="1024Mi", storage_class="slow")
     same = a_tenant(live, **with_etcd(persistence={"size": "1Gi"}))
-    assert etcd.problems(same) == []
+    assert store.problems(same) == []
     other = a_tenant(live, **with_etcd(persistence={"size": "20Gi", "storageClass": "fast"}))
-    assert [problem.field for problem in etcd.problems(other)] == [
+    assert [problem.field for problem in store.problems(other)] == [
         "spec.storage.etcd.persistence.size",
         "spec.storage.etcd.persistence.storageClass",
     ]
@@ -345,9 +345,9 @@ def test_a_peer_certificate_of_the_user_decides_who_is_a_peer() -> None:
 
 
 def test_endpoints_and_names() -> None:
-    assert etcd.endpoints(a_tenant()) == ["https://kmc-demo-etcd:2379"]
-    assert etcd.endpoints(a_tenant(replicas=3)) == [f"https://kmc-demo-etcd-{i}.kmc-demo-etcd:2379" for i in range(3)]
-    dns_names, ip_addresses = etcd.server_names(a_tenant())
+    assert store.endpoints(a_tenant()) == ["https://kmc-demo-etcd:2379"]
+    assert store.endpoints(a_tenant(replicas=3)) == [f"https://kmc-demo-etcd-{i}.kmc-demo-etcd:2379" for i in range(3)]
+    dns_names, ip_addresses = store.server_names(a_tenant())
     assert ip_addresses == ["127.0.0.1"]
     service = ["kmc-demo-etcd", "kmc-demo-etcd.tenants.svc", "kmc-demo-etcd.tenants.svc.cluster.local"]
     assert sorted(dns_names) == sorted(["localhost", *service, *(f"*.{name}" for name in service)])
@@ -355,7 +355,7 @@ def test_endpoints_and_names() -> None:
 
 def test_a_tenant_with_another_store_has_no_etcd() -> None:
     t = a_tenant(storage={"type": "kine", "kine": {"dataSourceSecretName": "dsn"}})
-    assert etcd.wanted(t) == []
-    assert etcd.problems(t) == []
-    assert etcd.explain(t) is None
-    assert etcd.condition(t) is None
+    assert store.wanted(t) == []
+    assert store.problems(t) == []
+    assert store.explain(t) is None
+    assert store.condition(t) is None

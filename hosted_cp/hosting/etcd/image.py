@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from hosted_cp.api.cluster import ClusterSpec
 from hosted_cp.api.problems import Problem
-from hosted_cp.hosting import etcd_flags
+from hosted_cp.hosting.etcd import flags
 from hosted_cp.hosting.names import Names
 from hosted_cp.hosting.view import TenantView
 
@@ -23,11 +23,11 @@ def chosen(view: TenantView, spec: ClusterSpec, *, decided: str) -> tuple[str, P
     before = decided or in_template(view)
     asked = (spec.storage.etcd.image if spec.storage else None) or view.settings.etcd_image
     if not asked:
-        sound = before and etcd_flags.release_problem(before, catalogue, field=FIELD) is None
+        sound = before and flags.release_problem(before, catalogue, field=FIELD) is None
         asked = before if sound else default
-    refusal = etcd_flags.release_problem(asked, catalogue, field=FIELD)
+    refusal = flags.release_problem(asked, catalogue, field=FIELD)
     if refusal is None and before:
-        refusal = etcd_flags.change_problem(before, asked, field=FIELD)
+        refusal = flags.change_problem(before, asked, field=FIELD)
     return (before or default, refusal) if refusal is not None else (asked, None)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from hosted_cp.hosting import etcd, permit
+from hosted_cp.hosting.etcd import permit, store
 from hosted_cp.hosting.tenant import Tenant
 from tests.hosting.etcd_world import (
     a_tenant,
@@ -31,14 +31,14 @@ def world(*, members: int = 3, bootstrapped: bool = True, **more: Any) -> Tenant
 
 def test_all_is_well() -> None:
     t = world(pods=[pod(i) for i in range(3)], claims=[claim(i) for i in range(3)])
-    assert etcd.explain(t) is None
-    condition = etcd.condition(t)
+    assert store.explain(t) is None
+    condition = store.condition(t)
     assert condition is not None
     assert (condition.status, condition.reason) == ("True", "AllMembersReady")
 
 
 def test_before_anything_exists() -> None:
-    cause = etcd.explain(a_tenant())
+    cause = store.explain(a_tenant())
     assert cause is not None
     assert cause.starting
     assert "does not exist yet" in cause.message
@@ -49,7 +49,7 @@ def test_before_anything_exists() -> None:
 def test_a_refusal_is_told_in_the_words_of_the_init_step(reason: str, waiting: bool) -> None:
     said = f"{reason}: volume claim etcd-data-kmc-demo-etcd-0 is empty. Bring it back\n"
     t = world(members=1, pods=[refused_pod(0, said, waiting=waiting)])
-    cause = etcd.explain(t)
+    cause = store.explain(t)
     assert cause is not None
     assert cause.reason == reason
     assert cause.message == "pod kmc-demo-etcd-0: volume claim etcd-data-kmc-demo-etcd-0 is empty. Bring it back"
@@ -64,7 +64,7 @@ def test_a_refusal_is_told_in_the_words_of_the_init_step(reason: str, waiting: b
     ],
 )
 def test_it_says_whether_the_others_still_serve(pods: list[Any], others: str) -> None:
-    condition = etcd.condition(world(pods=pods))
+    condition = store.condition(world(pods=pods))
     assert condition is not None
     assert (condition.status, condition.reason) == ("False", "EtcdMemberLostVolume")
     assert others in condition.message
@@ -77,17 +77,17 @@ def test_a_refusal_that_the_pod_has_passed_since_is_over() -> None:
         "lastState": {"terminated": {"exitCode": 1, "message": "EtcdMemberLostVolume: x"}},
     }
     t = world(members=1, pods=[pod(0, status={"initContainerStatuses": [passed]})])
-    assert etcd.explain(t) is None
+    assert store.explain(t) is None
 
 
 def test_only_reasons_of_the_closed_list_become_reasons() -> None:
-    cause = etcd.explain(world(members=1, pods=[refused_pod(0, "Evil: \x1b[31mall is well")]))
+    cause = store.explain(world(members=1, pods=[refused_pod(0, "Evil: \x1b[31mall is well")]))
     assert cause is not None
     assert cause.reason == "PodFails"
 
 
 def test_a_volume_that_kubernetes_lost() -> None:
-    cause = etcd.explain(world(members=1, pods=[pod(0, ready=False)], claims=[claim(0, phase="Lost")]))
+    cause = store.explain(world(members=1, pods=[pod(0, ready=False)], claims=[claim(0, phase="Lost")]))
     assert cause is not None
     assert cause.reason == "EtcdMemberLostVolume"
     assert "etcd-data-kmc-demo-etcd-0" in cause.message
@@ -100,7 +100,7 @@ def test_an_image_that_cannot_be_pulled() -> None:
         "state": {"waiting": {"reason": "ErrImagePull", "message": "no such tag"}},
     }
     pulling = pod(0, ready=False, status={"initContainerStatuses": [status]})
-    cause = etcd.explain(world(members=1, bootstrapped=False, pods=[pulling]))
+    cause = store.explain(world(members=1, bootstrapped=False, pods=[pulling]))
     assert cause is not None
     assert cause.reason == "ImageCannotBePulled"
     assert "correct spec.storage.etcd.image," in cause.message
@@ -117,6 +117,6 @@ def test_an_image_that_cannot_be_pulled() -> None:
 )
 def test_members_that_are_on_their_way(bootstrapped: bool, ready: int, words: str) -> None:
     t = world(bootstrapped=bootstrapped, pods=[pod(i, ready=i < ready) for i in range(3)])
-    cause = etcd.explain(t)
+    cause = store.explain(t)
     assert cause is not None
     assert (cause.reason, cause.message, cause.starting) == ("EtcdWaiting", words, True)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hosted_cp.hosting import permit
+from hosted_cp.hosting.etcd import permit
 from hosted_cp.hosting.names import ADOPT, DECISIONS
 from hosted_cp.hosting.wanted import settle
 from hosted_cp.planning.actions import Create, Replace
