@@ -289,7 +289,7 @@ def _end(view: TokenView) -> Plan:
     if not view.failure or pointless:
         return Plan(actions=(*revoke, release))
     waiting = Cause(
-        reason="TenantUnreachable",
+        reason="RevocationFailed",
         message=f"the token cannot be revoked yet: {view.failure}. It ends by itself"
         f"{' at ' + rfc3339(expires) if expires else ''}; to delete the request now, put the annotation {FORCE}=true on"
         " it",

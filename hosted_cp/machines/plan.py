@@ -15,7 +15,7 @@ of a pool come and go, so its token is never done with; it is made anew, with ne
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -46,7 +46,7 @@ from hosted_cp.planning.conditions import Cause, parse_rfc3339, rfc3339
 from hosted_cp.planning.observed import Observed
 
 FINALIZER = "k0sworkerconfigs.hosted-cp.io/finalizer"
-#: Put by the user on a config that is being deleted, to let it go although its token could not be revoked.
+#: Put by the user on a config, to let it go (or be at rest) although its token could not be revoked.
 FORCE = "hosted-cp.io/force-delete"
 
 #: On the bootstrap Secret: whose token is in it (UID of the config, and which one it is of a pool's), and for which
@@ -78,7 +78,7 @@ def plan(view: WorkerView) -> Plan:
         return status.waiting(view, Cause(reason="WaitingForCluster", message=missing, starting=True))
     if view.handed_over not in ("", view.owner.ref.name):
         # Somebody else has made them, and they are in use.
-        return status.available(view, view.handed_over, actions=_released(view) if view.joined else ())
+        return _joined(view, view.handed_over) if view.joined else status.available(view, view.handed_over)
     return _with_machine(view)
 
 
@@ -104,7 +104,7 @@ def _with_machine(view: WorkerView) -> Plan:
         return _kept(view, secret)
     if view.joined:
         # Lost, and nobody will ask for them.
-        return status.available(view, view.owner.ref.name, actions=_released(view))
+        return _joined(view, view.owner.ref.name)
     found = readiness.ready_to_make(view, in_the_way=_in_the_way(view))
     if isinstance(found, Cause):
         return status.waiting(view, found)
@@ -150,8 +150,12 @@ def _turn(secret: Observed) -> int:
 
 
 def _expires(secret: Observed | None) -> datetime | None:
+    return _moment(secret.annotations.get(tokens.EXPIRES)) if secret is not None else None
+
+
+def _moment(text: object) -> datetime | None:
     try:
-        return parse_rfc3339(secret.annotations.get(tokens.EXPIRES, "")) if secret is not None else None
+        return parse_rfc3339(str(text))
     except ValueError:
         return None
 
@@ -286,10 +290,10 @@ def _kept(view: WorkerView, secret: Observed) -> Plan:
     """Look after labels, owner and token; leave the data alone."""
     name = secret.ref.name
     if secret.deleting:
-        return status.available(view, name)
+        return _joined(view, name) if view.joined else status.available(view, name)
     actions = list(_metadata(view, secret))
     if view.joined:
-        return status.available(view, name, notes=_notes(view, secret), actions=(*actions, *_released(view)))
+        return _joined(view, name, notes=_notes(view, secret), actions=actions)
     if view.pool:
         upkeep = _rotation(view, secret)
     elif _held_by(secret) and not view.leaving:
@@ -415,6 +419,26 @@ def _notes(view: WorkerView, secret: Observed) -> Iterator[str]:
 # --- the end ---------------------------------------------------------------------------------------------------------
 
 
+def _joined(view: WorkerView, name: str, *, notes: Iterable[str] = (), actions: Iterable[Action] = ()) -> Plan:
+    """The machine is a Node: its token is revoked, and that is all. While that fails, a condition says so."""
+    released = _released(view)
+    unrevoked = _unrevoked(view) if released else None
+    return status.available(view, name, notes=notes, actions=(*actions, *released), unrevoked=unrevoked)
+
+
+def _unrevoked(view: WorkerView) -> Cause | None:
+    """Why the token is still good in the tenant, if the last plan failed of that. (It is tried again with growing
+    pauses, as everything that failed.)"""
+    if not view.failure or _pointless(view):
+        return None
+    return Cause(
+        reason="RevocationFailed",
+        message=f"the join token cannot be revoked yet: {view.failure}. It is tried again until the tenant answers"
+        f" and allows it; the token ends by itself at {rfc3339(_ends(view))}; to give it up now, put the annotation"
+        f" {FORCE}=true on this object",
+    )
+
+
 def _revocation(view: WorkerView) -> list[Action]:
     """Take the tokens out of the tenant that may still be good: the one in the data, and the one before it."""
     holder = _held_by(view.secret) if view.secret is not None else ""
@@ -442,11 +466,14 @@ def _ends(view: WorkerView) -> datetime:
     known = _expires(view.secret)
     if known is not None:
         return known
-    try:
-        since = parse_rfc3339(str(view.owner.get("metadata", "deletionTimestamp")))
-    except ValueError:
-        since = view.now
+    since = next((each for each in _done_with(view) if each is not None), view.now)
     return since + (POOL_LIFE if view.pool else LIFE)
+
+
+def _done_with(view: WorkerView) -> Iterator[datetime | None]:
+    """Since when nothing has extended the token at the latest: since its config is deleted, or its end is tried."""
+    yield _moment(view.owner.get("metadata", "deletionTimestamp"))
+    yield _moment(status.since(view, status.REVOKED))
 
 
 def _pointless(view: WorkerView) -> bool:
@@ -471,12 +498,8 @@ def _released(view: WorkerView) -> tuple[Action, ...]:
 def _end(view: WorkerView) -> Plan:
     """Revoke, then let go. It is let go without, when the token has ended."""
     actions = _released(view)
-    if not actions or not view.failure or _pointless(view):
+    cause = _unrevoked(view)
+    if not actions or cause is None:
         return Plan(actions=actions)
-    ends = _ends(view)
-    cause = Cause(
-        reason="TenantUnreachable",
-        message=f"the join token cannot be revoked yet: {view.failure}. It ends by itself at {rfc3339(ends)}; to let"
-        f" this object go now, put the annotation {FORCE}=true on it",
-    )
-    return status.waiting(view, cause, actions=actions, retry_after=max(0.0, (ends - view.now).total_seconds() + 61))
+    wait = (_ends(view) - view.now).total_seconds() + 61
+    return status.waiting(view, cause, actions=actions, retry_after=max(0.0, wait), unrevoked=cause)

@@ -14,9 +14,17 @@ from hosted_cp.machines.view import WorkerView
 from hosted_cp.planning.actions import Action, Plan
 from hosted_cp.planning.conditions import Cause, Condition, events, merge
 
+#: There only while it is False: the token of a machine that needs it no more is still good.
+REVOKED = "JoinTokenRevoked"
+
 
 def waiting(
-    view: WorkerView, cause: Cause, *, actions: Sequence[Action] = (), retry_after: float | None = None
+    view: WorkerView,
+    cause: Cause,
+    *,
+    actions: Sequence[Action] = (),
+    retry_after: float | None = None,
+    unrevoked: Cause | None = None,
 ) -> Plan:
     """There are no data, or none that anybody needs any more."""
     said = f"{cause.message}: {view.failure}" if view.failure and cause.starting else cause.message
@@ -30,6 +38,7 @@ def waiting(
         actions=actions,
         retry_after=retry_after,
         starting=cause.starting and not view.failure,
+        unrevoked=unrevoked,
     )
 
 
@@ -40,8 +49,10 @@ def available(
     notes: Iterable[str] = (),
     actions: Sequence[Action] = (),
     retry_after: float | None = None,
+    unrevoked: Cause | None = None,
 ) -> Plan:
-    """The data are there; `notes` are what is worth knowing about them all the same."""
+    """The data are there; `notes` are what is worth knowing about them all the same; `unrevoked`: why the token in them
+    is still good, although it should not be."""
     said = "; ".join(notes)
     return _plan(
         view,
@@ -52,7 +63,14 @@ def available(
         data_secret=data_secret,
         actions=actions,
         retry_after=retry_after,
+        unrevoked=unrevoked,
     )
+
+
+def since(view: WorkerView, kind: str) -> str:
+    """Since when a condition has been what it is (RFC 3339); "" if it is not there."""
+    said = _status(view).get("conditions") or []
+    return next((str(each.get("lastTransitionTime", "")) for each in said if each.get("type") == kind), "")
 
 
 def paused(view: WorkerView) -> Plan:
@@ -73,9 +91,12 @@ def _plan(
     actions: Sequence[Action],
     retry_after: float | None,
     starting: bool = False,
+    unrevoked: Cause | None = None,
 ) -> Plan:
     old = _status(view).get("conditions") or []
     everything = [*wanted, Condition(type="Paused", status="False", reason="NotPaused")]
+    if unrevoked is not None:
+        everything.append(Condition(type=REVOKED, status="False", reason=unrevoked.reason, message=unrevoked.message))
     merged = merge(wanted=everything, old=old, generation=view.owner.generation, now=view.now)
     status: dict[str, Any] = {"conditions": merged, "observedGeneration": view.owner.generation}
     if data_secret:
@@ -83,7 +104,10 @@ def _plan(
     return Plan(
         actions=tuple(actions),
         status=status,
-        events=events(merged=merged, old=old, about="Ready", starting=starting),
+        events=(
+            *events(merged=merged, old=old, about="Ready", starting=starting),
+            *events(merged=merged, old=old, about=REVOKED),
+        ),
         retry_after=retry_after,
     )
 

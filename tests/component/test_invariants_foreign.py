@@ -222,7 +222,7 @@ async def test_a_token_of_an_unreachable_tenant_says_why_it_stays(stage: Stage) 
         await stage.until(
             JOIN_TOKEN_REQUEST,
             ["t"],
-            lambda body: conditions(body).get("JoinTokenSecretCreated", {}).get("reason") == "TenantUnreachable",
+            lambda body: conditions(body).get("JoinTokenSecretCreated", {}).get("reason") == "RevocationFailed",
         )
         forced = {"metadata": {"annotations": {"hosted-cp.io/force-delete": "true"}}}
         await stage.admin.merge_patch(JOIN_TOKEN_REQUEST, stage.namespace, "t", forced)

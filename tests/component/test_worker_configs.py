@@ -258,6 +258,31 @@ async def test_its_end_is_moved_and_what_the_tenant_has_lost_is_made_anew(stage:
         assert (await stage.admin.get(SECRET, stage.namespace, "m"))["metadata"]["uid"] == uid
 
 
+async def test_while_the_token_of_a_worker_that_has_joined_cannot_be_revoked_that_is_said(stage: CapiStage) -> None:
+    async with stage.operating() as operator:
+        await a_cluster(stage)
+        await machine(stage, "m")
+        await stage.until(WORKER_CONFIG, ["m"], made)
+        await stage.until(MACHINE, ["m"], provisioned)
+        await stage.rest(operator)
+        stage.tenants.down(stage.namespace, "a")
+        since = stage.audit.mark()
+        await seen_by_core(stage, "m")
+        found = await stage.until(WORKER_CONFIG, ["m"], lambda b: "JoinTokenRevoked" in conditions(b))
+        said = conditions(found["m"])["JoinTokenRevoked"]
+        assert (said["status"], said["reason"]) == ("False", "RevocationFailed")
+        assert "put the annotation hosted-cp.io/force-delete=true" in said["message"]
+        assert conditions(found["m"])["Ready"]["status"] == "True"
+        await asyncio.sleep(3.0)  # a few more attempts, of which nothing is to be said
+        assert known_tokens(stage)
+        spent = stage.spent(since, without=("watch",))
+        assert spent == {"patch k0sworkerconfigs/status": 1, "create events": 1}
+        stage.tenants.down(stage.namespace, "a", down=False)
+        found = await stage.until(WORKER_CONFIG, ["m"], lambda b: "JoinTokenRevoked" not in conditions(b))
+        assert found["m"]["metadata"].get("finalizers") is None
+        assert known_tokens(stage) == {}
+
+
 # --- rights -----------------------------------------------------------------------------------------------------------
 
 

@@ -63,7 +63,8 @@ def reasons() -> set[str]:
 
 def condition_types() -> set[str]:
     kinds = {"Service", "Secret", "StatefulSet", "Endpoints", "Pod", "NodePort", "LoadBalancer", "ClusterIP"}
-    return (_said("type", "kind", ("Condition",)) | _said("type", "CONDITION", ("Condition",))) - kinds
+    named = ("kind", "CONDITION", "KEPT_UP", "REVOKED")
+    return set[str]().union(*(_said("type", each, ("Condition",)) for each in named)) - kinds
 
 
 def _table_words(text: str) -> set[str]:

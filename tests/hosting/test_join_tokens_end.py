@@ -51,7 +51,7 @@ def test_while_the_tenant_cannot_be_reached_the_finalizer_stays_and_says_why() -
     delete(world)
     failure = work(world)
     assert not gone(world)
-    assert why(world).startswith("False TenantUnreachable: the token cannot be revoked yet: ")
+    assert why(world).startswith("False RevocationFailed: the token cannot be revoked yet: ")
     assert "no route to host" in why(world)
     assert "It ends by itself at 2026-11-21T13:00:00Z" in why(world)
     assert f"put the annotation {FORCE}=true on it" in why(world)

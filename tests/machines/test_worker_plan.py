@@ -469,6 +469,53 @@ def test_it_is_revoked_when_there_is_a_node() -> None:
     assert not world.plan().actions
 
 
+@pytest.mark.parametrize("lost", ["nothing", "secret", "going"])
+def test_while_it_cannot_be_revoked_a_condition_says_so(lost: str) -> None:
+    world = made()
+    world.handed_over()
+    if lost == "going":
+        world.edit(SECRET, lambda body: body["metadata"].update(finalizers=["their/s"]))
+    if lost != "nothing":
+        world.base.server.delete(SECRET)
+    world.becomes_node()
+    world.base.tenant_down = "no route to host"
+    assert world.work()
+    assert world.why() == "True Ready: "
+    assert world.why("JoinTokenRevoked").startswith("False RevocationFailed: the join token cannot be revoked yet: ")
+    assert "no route to host" in world.why("JoinTokenRevoked")
+    assert "ends by itself at 2026-11-21T13:00:00Z" in world.why("JoinTokenRevoked")
+    assert f"put the annotation {FORCE}=true" in world.why("JoinTokenRevoked")
+    assert [(each.type, each.reason) for each in world.said[-1:]] == [("Warning", "RevocationFailed")]
+
+    # Tried again and again, nothing is written: it stands there already.
+    world.passes(minutes=10)
+    before, said = world.base.server.get(CONFIG), len(world.said)
+    assert world.work()
+    assert world.base.server.get(CONFIG) == before
+    assert len(world.said) == said
+
+    world.base.tenant_down = ""
+    assert world.work() == ""
+    assert not world.tenants
+    assert [each["type"] for each in world.status["conditions"]] == ["Ready", "DataSecretAvailable", "Paused"]
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_token_that_has_ended_or_is_given_up_needs_no_revocation(lost: bool) -> None:
+    for given_up in (False, True):
+        world = made()
+        world.handed_over()
+        if lost:
+            world.base.server.delete(SECRET)
+        world.becomes_node()
+        world.base.tenant_down = "no answer"
+        assert world.work()
+        forced(world) if given_up else world.passes(hours=1, minutes=2)
+        assert world.work() == ""
+        assert not world.base.server.get(CONFIG)["metadata"].get("finalizers")
+        assert [each["type"] for each in world.status["conditions"]] == ["Ready", "DataSecretAvailable", "Paused"]
+
+
 def test_it_is_not_moved_for_a_machine_that_is_going() -> None:
     world = made()
     world.edit(MACHINE, lambda body: body["metadata"].update(finalizers=["machine.cluster.x-k8s.io"]))
@@ -579,8 +626,9 @@ def test_a_silent_tenant_holds_it_only_as_long_as_that_is_of_use(change: Any) ->
     world.base.tenant_down = "no answer"
     world.base.server.delete(CONFIG)
     assert world.work()
-    assert world.why().startswith("False TenantUnreachable: the join token cannot be revoked yet: ")
+    assert world.why().startswith("False RevocationFailed: the join token cannot be revoked yet: ")
     assert "2026-11-21T13:00:00Z" in world.why()
+    assert world.why("JoinTokenRevoked") == world.why()
     change(world)
     assert world.work() == ""
     assert CONFIG not in world.base.server.objects
