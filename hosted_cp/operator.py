@@ -41,13 +41,14 @@ from hosted_cp.kube.secret_data import SecretData
 from hosted_cp.kube.serving import LoopLag, serving
 from hosted_cp.kube.tenant import TenantClients
 from hosted_cp.kube.tenant_nodes import TenantNodes
+from hosted_cp.kube.webhook_names import installation
 
 log = logging.getLogger(__name__)
 
 #: Seconds for what is being worked on when the process is asked to end.
 GRACE = 20.0
 
-LEASE_NAME = "hosted-cp"
+LEASE_NAME = installation()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +67,8 @@ class Options:
     terms: Terms = field(default_factory=Terms)
     #: Where the webhook keeps its CA; None: nobody looks after our definitions.
     webhook_namespace: str | None = None
+    #: The provider of Cluster API that this installation is alone, by which its Lease and webhook are named; "": all.
+    provider: str = ""
     identity: str = field(
         default_factory=lambda: f"{os.environ.get('HOSTNAME') or socket.gethostname()}_{uuid.uuid4()}"
     )
@@ -196,8 +199,9 @@ class Operator:
             definitions = None
             if options.webhook_namespace is not None:
                 definitions = Definitions(
-                    client, namespace=options.webhook_namespace, leadership=leadership, metrics=self.metrics
-                )
+                    client, namespace=options.webhook_namespace, leadership=leadership, metrics=self.metrics,
+                    provider=options.provider,
+                )  # fmt: skip
             await self._run_parts(caches, lease, lag, definitions, client)
 
     async def _run_parts(
@@ -272,8 +276,9 @@ class Operator:
         if options.lease_namespace is None:
             return None
         return Lease(
-            client, namespace=options.lease_namespace, name=LEASE_NAME, identity=options.identity, terms=options.terms
-        )
+            client, namespace=options.lease_namespace, name=installation(options.provider),
+            identity=options.identity, terms=options.terms,
+        )  # fmt: skip
 
     def _on_signals(self) -> None:
         """Take SIGTERM and SIGINT (back: kopf has put its own handlers there, which would cancel everything)."""

@@ -130,13 +130,13 @@ def _column(column: Column) -> dict[str, Any]:
 def files() -> Mapping[str, str]:
     """File name -> text, one for each kind."""
     return {
-        f"{each['spec']['group']}_{each['spec']['names']['plural']}.yaml": _HEADER + _yaml(each) for each in generate()
+        f"{each['spec']['group']}_{each['spec']['names']['plural']}.yaml": _HEADER + as_text(each) for each in generate()
     }
 
 
 def manifests() -> str:
     """All definitions as one YAML text."""
-    return "---\n".join(_yaml(each) for each in generate())
+    return "---\n".join(as_text(each) for each in generate())
 
 
 class _Plain(yaml.SafeDumper):
@@ -146,7 +146,7 @@ class _Plain(yaml.SafeDumper):
         return True
 
 
-def _yaml(document: Mapping[str, Any]) -> str:
+def as_text(document: Mapping[str, Any]) -> str:
     return str(yaml.dump(document, Dumper=_Plain, sort_keys=True, allow_unicode=True, width=120))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from hosted_cp.api import cluster, control_plane, join_token_request, worker_config
@@ -35,3 +36,15 @@ VERSIONED = (
     Versions(hub=worker_config.K0sWorkerConfig, v1beta1=worker_config_v1beta1.K0sWorkerConfig),
     Versions(hub=worker_config.K0sWorkerConfigTemplate, v1beta1=worker_config_v1beta1.K0sWorkerConfigTemplate),
 )
+
+#: The API groups that each provider of Cluster API brings. Tenants that stand alone come with control planes.
+PROVIDERS: Mapping[str, tuple[str, ...]] = {
+    "control-plane": (cluster.Cluster.group, control_plane.K0smotronControlPlane.group),
+    "bootstrap": (worker_config.K0sWorkerConfig.group,),
+}
+
+
+def of_provider(provider: str) -> tuple[Versions, ...]:
+    """The kinds of one provider; of "": all. Raises KeyError for a name that is none."""
+    groups = PROVIDERS[provider] if provider else tuple(each for some in PROVIDERS.values() for each in some)
+    return tuple(each for each in VERSIONED if each.hub.group in groups)

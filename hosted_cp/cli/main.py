@@ -28,6 +28,11 @@ def main() -> None:
     "--namespace", "namespaces", multiple=True, help="Look after tenants of this namespace only (repeatable)."
 )
 @click.option(
+    "--provider",
+    type=click.Choice(["control-plane", "bootstrap"]),
+    help="Be this provider of Cluster API alone, with a Lease and a webhook of its own; as `clusterctl` installs it.",
+)
+@click.option(
     "--health-address",
     metavar="HOST:PORT",
     default="127.0.0.1:8081",
@@ -132,7 +137,7 @@ def render(file: BinaryIO, k0s_image: str | None, etcd_image: str | None) -> Non
     metavar="NAME",
     default="hosted-cp-webhook",
     show_default=True,
-    help="Name of the Service that leads here, for the certificate.",
+    help="Name of the Service that leads here, for the certificate; the Secrets are named after it.",
 )
 @click.option(
     "--host", "hosts", multiple=True, help="A further name or address that the certificate is for (repeatable)."

@@ -21,6 +21,8 @@ from hosted_cp.controllers.join_tokens import JoinTokens
 from hosted_cp.controllers.worker_configs import WorkerConfigs
 from hosted_cp.hosting.settings import Settings
 from hosted_cp.kube import credentials
+from hosted_cp.kube.cache import Watched
+from hosted_cp.kube.definitions import resources
 from hosted_cp.kube.errors import ApiError
 from hosted_cp.kube.resources import CLUSTER, CONTROL_PLANE, JOIN_TOKEN_REQUEST, WORKER_CONFIG
 from hosted_cp.operator import Kind, Operator, Options, PartEnded, Parts
@@ -28,8 +30,9 @@ from hosted_cp.operator import Kind, Operator, Options, PartEnded, Parts
 log = logging.getLogger(__name__)
 
 
-def kinds(settings: Settings, *, cluster_wide: bool = True) -> tuple[Kind, ...]:
-    """The controllers of this operator. `cluster_wide`: nodes and storage classes may be read."""
+def kinds(settings: Settings, *, cluster_wide: bool = True, provider: str = "") -> tuple[Kind, ...]:
+    """The controllers of this operator, or of it as one provider. `cluster_wide`: nodes and storage classes may be
+    read."""
 
     def build_clusters(parts: Parts) -> Clusters:
         return Clusters(parts.caches, settings, now=parts.sources.now, findings=parts.prober.findings)
@@ -50,8 +53,8 @@ def kinds(settings: Settings, *, cluster_wide: bool = True) -> tuple[Kind, ...]:
 
     of_tenants = tuple(tenants.watched(cluster_wide=cluster_wide))
     with_core = (*of_tenants, tenants.CORE_CLUSTERS)
-    return (
-        Kind(resource=CLUSTER, watched=of_tenants, build=build_clusters),
+    found = (
+        Kind(resource=CLUSTER, watched=(Watched(resource=CLUSTER), *of_tenants), build=build_clusters),
         Kind(resource=CONTROL_PLANE, watched=with_core, build=build_control_planes),
         Kind(resource=JOIN_TOKEN_REQUEST, watched=(*join_tokens.watched(), *with_core), build=build_join_tokens),
         Kind(
@@ -62,6 +65,8 @@ def kinds(settings: Settings, *, cluster_wide: bool = True) -> tuple[Kind, ...]:
             questions=10_000,
         ),
     )
+    wanted = resources(provider).values()
+    return tuple(each for each in found if each.resource in wanted)
 
 
 def settings_of(options: Mapping[str, Any], *, in_cluster: bool) -> Settings:
@@ -129,7 +134,7 @@ async def _run(options: Mapping[str, Any]) -> None:
         log.info("looking after %s only; nodes and StorageClasses are not read", ", ".join(namespaces))
     operator = Operator(
         access,
-        kinds(settings, cluster_wide=not namespaces),
+        kinds(settings, cluster_wide=not namespaces, provider=options["provider"] or ""),
         options=Options(
             namespaces=namespaces,
             workers=options["concurrency"],
@@ -137,6 +142,7 @@ async def _run(options: Mapping[str, Any]) -> None:
             metrics_address=options["metrics_address"],
             lease_namespace=os.environ.get("POD_NAMESPACE") or "hosted-cp",
             webhook_namespace=os.environ.get("POD_NAMESPACE") or "hosted-cp",
+            provider=options["provider"] or "",
             identity=f"{os.environ.get('POD_NAME') or os.uname().nodename}_{os.getpid()}_{datetime.now(UTC):%H%M%S%f}",
         ),
     )

@@ -99,8 +99,9 @@ async def _certificates(options: Mapping[str, Any], tls: Tls, stack: AsyncExitSt
     access = await credentials.from_kubeconfig(kubeconfig) if kubeconfig else credentials.in_cluster()
     namespace = options["namespace"] or os.environ.get("POD_NAMESPACE") or access.namespace or "hosted-cp"
     client = await stack.enter_async_context(ApiClient(access, agent="hosted-cp-webhook", connections=4))
-    recipe = _recipe(service=options["service"], namespace=namespace, hosts=options["hosts"])
-    return SecretCertificates(client, namespace=namespace, recipe=recipe, tls=tls).run()
+    service = options["service"]
+    recipe = _recipe(service=service, namespace=namespace, hosts=options["hosts"])
+    return SecretCertificates(client, namespace=namespace, recipe=recipe, tls=tls, service=service).run()
 
 
 def _recipe(*, service: str, namespace: str, hosts: Sequence[str]) -> LeafRecipe:
@@ -110,4 +111,4 @@ def _recipe(*, service: str, namespace: str, hosts: Sequence[str]) -> LeafRecipe
             addresses.append(str(ipaddress.ip_address(each)))
         except ValueError:
             names.append(each)
-    return serving_recipe(dns_names=names, ip_addresses=addresses)
+    return serving_recipe(dns_names=names, ip_addresses=addresses, service=service)

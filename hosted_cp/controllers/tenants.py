@@ -78,7 +78,7 @@ BY_TENANT = "tenant"
 def watched(*, cluster_wide: bool = True) -> list[Watched]:
     """What has to be followed for tenants. Cluster-scoped kinds only where the operator may see them."""
     return [
-        Watched(resource=CLUSTER),
+        Watched(resource=CLUSTER, optional=True),
         CONTROL_PLANES,
         *(Watched(resource=each) for each in CHILDREN),
         Watched(resource=POD, labels=_HOSTED, keep=_OF_PODS),

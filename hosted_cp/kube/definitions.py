@@ -21,7 +21,7 @@ from typing import Any
 
 from prometheus_client import Counter
 
-from hosted_cp.api.kinds import VERSIONED
+from hosted_cp.api.kinds import of_provider
 from hosted_cp.kube.cache import Caches, Watched
 from hosted_cp.kube.client import ApiClient
 from hosted_cp.kube.errors import ApiError, Conflict, Forbidden, NotFound
@@ -31,7 +31,8 @@ from hosted_cp.kube.migration import Migration, migrate
 from hosted_cp.kube.observing import secret_data
 from hosted_cp.kube.resources import CRD, SECRET, Resource
 from hosted_cp.kube.store import Change
-from hosted_cp.kube.webhook_names import BUNDLE, CA_SECRET, CONFIGURATION, SERVICE
+from hosted_cp.kube.webhook_names import BUNDLE, SERVICE
+from hosted_cp.kube.webhook_names import names as names_of
 from hosted_cp.planning.actions import Object
 
 log = logging.getLogger(__name__)
@@ -52,13 +53,18 @@ _CERT_MANAGER = ("cert-manager.io/inject-ca-from", "cert-manager.io/inject-ca-fr
 #: Seconds after failures in a row, before jitter.
 _PAUSES = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 
-#: Our kinds by the name of their definition, in the version that is stored.
-RESOURCES: Mapping[str, Resource] = {
-    f"{each.hub.plural}.{each.hub.group}": Resource(
-        group=each.hub.group, version=each.hub.version, kind=each.hub.__name__, plural=each.hub.plural
-    )
-    for each in VERSIONED
-}
+
+def resources(provider: str = "") -> Mapping[str, Resource]:
+    """Our kinds by the name of their definition, in the version that is stored; of one provider, or all."""
+    return {
+        f"{each.hub.plural}.{each.hub.group}": Resource(
+            group=each.hub.group, version=each.hub.version, kind=each.hub.__name__, plural=each.hub.plural
+        )
+        for each in of_provider(provider)
+    }
+
+
+RESOURCES = resources()
 
 
 def pause_after(failures: int) -> float:
@@ -129,18 +135,28 @@ def stored_versions(definition: Object) -> list[str]:
 class Definitions:
     """Looks after our definitions and the webhook configuration, while we lead."""
 
-    def __init__(self, client: ApiClient, *, namespace: str, leadership: Leadership, metrics: Metrics) -> None:
-        """`namespace`: where the webhook keeps the Secret with its CA."""
+    def __init__(
+        self,
+        client: ApiClient,
+        *,
+        namespace: str,
+        leadership: Leadership,
+        metrics: Metrics,
+        provider: str = "",
+    ) -> None:
+        """`namespace`: where the webhook keeps the Secret with its CA. `provider`: the part of us that is installed."""
         self._client = client
         self._namespace = namespace
+        self._names = names = names_of(provider)
+        self._resources = resources(provider)
         self._leadership = leadership
         self._caches = Caches(
             client,
             (
                 # Their schemas are large, and only ours are of interest, which are read when they change.
                 Watched(resource=CRD, metadata_only=True),
-                Watched(resource=WEBHOOK_CONFIGURATION, fields=f"metadata.name={CONFIGURATION}"),
-                Watched(resource=SECRET, metadata_only=True, fields=f"metadata.name={CA_SECRET}"),
+                Watched(resource=WEBHOOK_CONFIGURATION, fields=f"metadata.name={names.configuration}"),
+                Watched(resource=SECRET, metadata_only=True, fields=f"metadata.name={names.ca_secret}"),
             ),
             namespaces=(namespace,),
         )
@@ -170,7 +186,7 @@ class Definitions:
         failures = 0
         while True:
             try:
-                await self._client.get(CRD, None, next(iter(RESOURCES)))
+                await self._client.get(CRD, None, next(iter(self._resources)))
                 return True
             except NotFound:
                 return True
@@ -186,7 +202,7 @@ class Definitions:
                 failures += 1
 
     def _note(self, change: Change) -> None:
-        if change.resource != CRD or change.name[1] in RESOURCES:
+        if change.resource != CRD or change.name[1] in self._resources:
             self._changed.set()
 
     async def _look_after(self, group: asyncio.TaskGroup) -> None:
@@ -208,23 +224,25 @@ class Definitions:
         bundle = await self._bundle()
         for found in self._caches.store(CRD):
             name = found.ref.name
-            if name in RESOURCES and self._done.get(name) != (found.resource_version, bundle):
+            if name in self._resources and self._done.get(name) != (found.resource_version, bundle):
                 definition = await self._get(CRD, name)
                 if definition is not None:
-                    definition = await self._trusted(CRD, definition, _of_definition(definition, bundle))
+                    spec = _of_definition(definition, bundle, service=self._names.service)
+                    definition = await self._trusted(CRD, definition, spec)
                     self._begin_migration(group, definition)
                     self._done[name] = (definition["metadata"]["resourceVersion"], bundle)
         if len(self._caches.store(WEBHOOK_CONFIGURATION)):
-            configuration = await self._get(WEBHOOK_CONFIGURATION, CONFIGURATION)
+            configuration = await self._get(WEBHOOK_CONFIGURATION, self._names.configuration)
             if configuration is not None:
-                await self._trusted(WEBHOOK_CONFIGURATION, configuration, _of_configuration(configuration, bundle))
+                spec = _of_configuration(configuration, bundle, service=self._names.service)
+                await self._trusted(WEBHOOK_CONFIGURATION, configuration, spec)
 
     async def _bundle(self) -> bytes:
         """The CAs to trust, PEM; b"" where the webhook has made none (certificates come from elsewhere then)."""
         if not len(self._caches.store(SECRET)):
             return b""
         try:
-            answer = await self._client.get(SECRET, self._namespace, CA_SECRET)
+            answer = await self._client.get(SECRET, self._namespace, self._names.ca_secret)
         except NotFound:
             return b""
         return secret_data(answer.raw).get(BUNDLE, b"")
@@ -248,7 +266,7 @@ class Definitions:
 
     def _begin_migration(self, group: asyncio.TaskGroup, definition: Object) -> None:
         name = str(definition["metadata"]["name"])
-        resource = RESOURCES[name]
+        resource = self._resources[name]
         others = [each for each in stored_versions(definition) if each != resource.version]
         if others and name not in self._migrations and _converts(definition):
             task = group.create_task(self._migrate(resource, name), name=f"migrate {name}")
@@ -280,17 +298,19 @@ def _converts(definition: Object) -> bool:
     return bool((definition["spec"].get("conversion") or {}).get("strategy") == "Webhook")
 
 
-def _of_definition(definition: Object, bundle: bytes) -> Object | None:
+def _of_definition(definition: Object, bundle: bytes, *, service: str = SERVICE) -> Object | None:
     client = ((definition["spec"].get("conversion") or {}).get("webhook") or {}).get("clientConfig")
-    if not bundle or not client or not _is_ours(client) or _managed_elsewhere(definition) or _has(client, bundle):
+    if not bundle or not client or not _is_ours(client, service) or _managed_elsewhere(definition):
+        return None
+    if _has(client, bundle):
         return None
     return {"spec": {"conversion": {"webhook": {"clientConfig": {"caBundle": _encoded(bundle)}}}}}
 
 
-def _of_configuration(configuration: Object, bundle: bytes) -> Object | None:
+def _of_configuration(configuration: Object, bundle: bytes, *, service: str = SERVICE) -> Object | None:
     if not bundle or _managed_elsewhere(configuration):
         return None
-    ours = [each for each in configuration.get("webhooks") or () if _is_ours(each["clientConfig"])]
+    ours = [each for each in configuration.get("webhooks") or () if _is_ours(each["clientConfig"], service)]
     if all(_has(each["clientConfig"], bundle) for each in ours):
         return None
     return {
@@ -298,9 +318,9 @@ def _of_configuration(configuration: Object, bundle: bytes) -> Object | None:
     }
 
 
-def _is_ours(client: Object) -> bool:
+def _is_ours(client: Object, service: str) -> bool:
     """Whether this leads to our webhook: not to k0smotron's, whose definitions ours take the place of."""
-    return "url" in client or (client.get("service") or {}).get("name") == SERVICE
+    return "url" in client or (client.get("service") or {}).get("name") == service
 
 
 def _managed_elsewhere(body: Object) -> bool:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
 
-from hosted_cp.kube.webhook_names import BUNDLE, CA_SECRET
+from hosted_cp.kube.webhook_names import BUNDLE, SERVICE, ca_secret
 from hosted_cp.pki.authority import CERTIFICATE, KEY, validate_authority
 from hosted_cp.pki.facts import secret_facts
 from hosted_cp.pki.recipes import CARecipe, LeafRecipe
@@ -52,11 +52,11 @@ def authority_recipe() -> CARecipe:
     return CARecipe(common_name="hosted-cp-webhook-ca")
 
 
-def serving_recipe(*, dns_names: Sequence[str], ip_addresses: Sequence[str] = ()) -> LeafRecipe:
-    """The certificate to serve with."""
+def serving_recipe(*, dns_names: Sequence[str], ip_addresses: Sequence[str] = (), service: str = SERVICE) -> LeafRecipe:
+    """The certificate to serve with, for the webhook behind a Service."""
     return LeafRecipe(
         common_name="hosted-cp-webhook",
-        signer=CA_SECRET,
+        signer=ca_secret(service),
         dns_names=tuple(dns_names),
         ip_addresses=tuple(ip_addresses),
         usages=("server",),

@@ -31,7 +31,7 @@ from hosted_cp.kube.errors import AlreadyExists, ApiError, Conflict, NotFound
 from hosted_cp.kube.material import Sources
 from hosted_cp.kube.observing import secret_data
 from hosted_cp.kube.resources import SECRET
-from hosted_cp.kube.webhook_names import CA_SECRET, SERVING_SECRET
+from hosted_cp.kube.webhook_names import SERVICE, ca_secret, serving_secret
 from hosted_cp.pki.authority import CERTIFICATE, KEY
 from hosted_cp.pki.facts import secret_facts
 from hosted_cp.pki.recipes import LeafRecipe
@@ -141,12 +141,14 @@ class SecretCertificates:
         namespace: str,
         recipe: LeafRecipe,
         tls: Tls,
+        service: str = SERVICE,
         sources: Sources | None = None,
         spread: Callable[[], float] = random.random,
     ) -> None:
         self._client = client
         self._namespace = namespace
         self._recipe = recipe
+        self._ca_secret, self._serving_secret = ca_secret(service), serving_secret(service)
         self._tls = tls
         self._sources = sources if sources is not None else Sources()
         self._spread = _SPREAD * spread()
@@ -170,7 +172,7 @@ class SecretCertificates:
     async def _settled(self) -> tuple[_Held, _Held, datetime]:
         """Both Secrets as they should be and in use, and when to look again."""
         for _ in range(_ROUNDS):
-            authority, serving = await self._get(CA_SECRET), await self._get(SERVING_SECRET)
+            authority, serving = await self._get(self._ca_secret), await self._get(self._serving_secret)
             now = self._sources.now()
             todo = next_step(
                 authority=authority.data if authority else None,
@@ -195,11 +197,11 @@ class SecretCertificates:
         if todo.step is Step.NEW_CA:
             made = await self._sources.fulfil(authority_recipe(), {})
             former = authority.data if authority is not None else self._former
-            await self._write(CA_SECRET, with_bundle(made, former=former, now=now), over=authority)
+            await self._write(self._ca_secret, with_bundle(made, former=former, now=now), over=authority)
         else:
             assert authority is not None
-            data = await self._sources.fulfil(self._recipe, {CA_SECRET: authority.data})
-            await self._write(SERVING_SECRET, data, over=serving)
+            data = await self._sources.fulfil(self._recipe, {self._ca_secret: authority.data})
+            await self._write(self._serving_secret, data, over=serving)
 
     async def _get(self, name: str) -> _Held | None:
         try:
@@ -232,7 +234,7 @@ class SecretCertificates:
         left = max(1.0, (until - self._sources.now()).total_seconds())
         watching = [
             asyncio.create_task(self._changed(name, held.version))
-            for name, held in ((CA_SECRET, authority), (SERVING_SECRET, serving))
+            for name, held in ((self._ca_secret, authority), (self._serving_secret, serving))
         ]
         try:
             done, _ = await asyncio.wait(watching, timeout=left, return_when=asyncio.FIRST_COMPLETED)

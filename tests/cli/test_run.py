@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from hosted_cp.api.kinds import PROVIDERS
 from hosted_cp.cli import run as product
 from hosted_cp.cli.main import main
 from hosted_cp.hosting.settings import Settings
@@ -77,3 +78,27 @@ def test_all_namespaces_unless_some_are_named() -> None:
     [narrow, *_] = product.kinds(Settings(), cluster_wide=False)
     more = {each.resource.plural for each in cluster_wide.watched} - {each.resource.plural for each in narrow.watched}
     assert more == {"nodes", "storageclasses", "customresourcedefinitions"}
+
+
+def test_one_provider_alone_runs_its_kinds_and_waits_for_nobody_elses() -> None:
+    everything = [each.resource.kind for each in product.kinds(Settings())]
+    parts = {each: product.kinds(Settings(), provider=each) for each in PROVIDERS}
+    told = {name: [each.resource.kind for each in kinds] for name, kinds in parts.items()}
+    assert told == {
+        "control-plane": ["Cluster", "K0smotronControlPlane", "JoinTokenRequest"],
+        "bootstrap": ["K0sWorkerConfig"],
+    }
+    assert [kind for some in told.values() for kind in some] == everything
+    # The other provider need not be installed.
+    for name, kinds in parts.items():
+        others = {group for other, groups in PROVIDERS.items() if other != name for group in groups}
+        watched = [each for kind in kinds for each in kind.watched if each.resource.group in others]
+        assert all(each.optional for each in watched)
+
+
+@pytest.mark.parametrize("provider", ["", *PROVIDERS])
+def test_a_provider_is_chosen_by_name(options: list[Mapping[str, Any]], provider: str) -> None:
+    arguments = [f"--provider={provider}"] if provider else []
+    assert CliRunner().invoke(main, ["run", *arguments]).exit_code == 0
+    assert (options[0]["provider"] or "") == provider
+    assert CliRunner().invoke(main, ["run", "--provider=infrastructure"]).exit_code == 2

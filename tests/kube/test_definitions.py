@@ -12,11 +12,13 @@ import orjson
 import pytest
 
 from hosted_cp.api import crds
+from hosted_cp.api.kinds import PROVIDERS
 from hosted_cp.kube import definitions
 from hosted_cp.kube.client import Answer, ApiClient, Page
-from hosted_cp.kube.definitions import RESOURCES, unproven
+from hosted_cp.kube.definitions import RESOURCES, resources, unproven
 from hosted_cp.kube.errors import ApiError, Forbidden, NotFound, ServerFault
 from hosted_cp.kube.resources import CLUSTER, CONTROL_PLANE, JOIN_TOKEN_REQUEST, Resource
+from hosted_cp.kube.webhook_names import names
 
 BUNDLE = b"-----BEGIN CERTIFICATE-----\n"
 ENCODED = base64.b64encode(BUNDLE).decode()
@@ -75,6 +77,19 @@ def test_of_the_configuration_each_webhook_that_leads_to_us() -> None:
     assert made == {"webhooks": [{"name": name, "clientConfig": {"caBundle": ENCODED}} for name in ("a", "b")]}
     body = {**body, "webhooks": [{"name": "b", "clientConfig": {**ours, "caBundle": ENCODED}}]}
     assert definitions._of_configuration(body, BUNDLE) is None
+
+
+def test_one_provider_has_nothing_in_common_with_the_other() -> None:
+    """Two installations side by side, in one namespace even, do not write into each other's definitions."""
+    called = [names(each) for each in ("", *PROVIDERS)]
+    for said in ("service", "configuration", "ca_secret"):
+        assert len({getattr(each, said) for each in called}) == len(called)
+    parts = [resources(each) for each in PROVIDERS]
+    assert [name for part in parts for name in part] == list(RESOURCES)
+    ours = changed(service={"name": names("bootstrap").service, "namespace": "hosted-cp"})
+    assert definitions._of_definition(ours, BUNDLE) is None
+    assert definitions._of_definition(ours, BUNDLE, service=names("control-plane").service) is None
+    assert definitions._of_definition(ours, BUNDLE, service=names("bootstrap").service) is not None
 
 
 class Server:
