@@ -52,6 +52,7 @@ def problems(
         *_name(name),
         *_replicas(spec),
         *_version(spec, support),
+        *_image(spec),
         *_address(spec),
         *_k0s_config(spec),
         *_network(network),
@@ -102,6 +103,17 @@ def _version(spec: ClusterSpec, support: Callable[[str], Problem | None] | None)
         yield problem
 
 
+def _image(spec: ClusterSpec) -> Iterator[Problem]:
+    # A colon before the last slash is that of a registry's port.
+    last = spec.image.rpartition("/")[2]
+    if ":" in last or "@" in last:
+        yield Problem(
+            field="spec.image",
+            fault=f"names {'a digest' if '@' in last else 'a tag'}, and the tag is that of spec.version",
+            remedy="write the repository alone, such as quay.io/k0sproject/k0s",
+        )
+
+
 def _address(spec: ClusterSpec) -> Iterator[Problem]:
     address = spec.external_address
     if address and not is_host(address):
@@ -111,16 +123,25 @@ def _address(spec: ClusterSpec) -> Iterator[Problem]:
             remedy="write the address alone, without https:// and without a port",
         )
     service = spec.service
-    if service.api_port is not None and service.api_port == service.konnectivity_port:
+    api_port, konnectivity_port = service.api_port, service.konnectivity_port
+    if service.type != "NodePort":  # (what is unset there is allocated)
+        api_port, konnectivity_port = api_port or 6443, konnectivity_port or 8132
+    if api_port is not None and api_port == konnectivity_port:
+        field, other = "konnectivityPort", "apiPort"
+        if service.konnectivity_port is None:
+            field, other = other, field
         yield Problem(
-            field="spec.service.konnectivityPort",
-            fault=f"is {service.api_port}, as apiPort is",
+            field=f"spec.service.{field}",
+            fault=f"is {api_port}, as {other} is",
             remedy="choose another port, or leave it out",
         )
 
 
 def is_host(text: str) -> bool:
-    """Whether the text is an IP address or a DNS name."""
+    """Whether the text is an IP address or a DNS name. An address with a zone (`fe80::1%eth0`) means something on one
+    machine only."""
+    if "%" in text:
+        return False
     try:
         ipaddress.ip_address(text)
     except ValueError:

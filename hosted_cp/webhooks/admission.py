@@ -25,8 +25,10 @@ from hosted_cp.api.join_token_request import parse_join_token_request
 from hosted_cp.api.problems import Problem, of_validation
 from hosted_cp.api.worker_config import K0sWorkerConfigSpec, parse_worker_config
 from hosted_cp.hosting import unsupported
+from hosted_cp.hosting.etcd import flags as etcd_flags
 from hosted_cp.k0s import capi_versions, versions
 from hosted_cp.k0s.command import flag_problems
+from hosted_cp.k0s.config import problems as config_problems
 
 API_VERSION = "admission.k8s.io/v1"
 
@@ -86,8 +88,9 @@ def review(body: object, context: Context) -> dict[str, Any]:
     old = old if isinstance(old, dict) else None
     if (too_deep := _too_deep(obj.get("spec"))) is not None:
         # One that is stored is looked at no further, not even compared: that would need as many levels of our own.
-        stored = old is not None and _too_deep(old.get("spec")) is not None
-        return _answer(uid, warnings=[f"{too_deep} (as before)"]) if stored else _answer(uid, problems=[too_deep])
+        if old is not None and _too_deep(old.get("spec")) is not None:
+            return _answer(uid, warnings=[f"{too_deep} (as before)"])
+        return _answer(uid, problems=[too_deep], about=_about(kind, obj))
     if old is not None and (
         old.get("spec") == obj.get("spec") or _mapping(obj.get("metadata")).get("deletionTimestamp")
     ):
@@ -98,7 +101,7 @@ def review(body: object, context: Context) -> dict[str, Any]:
     kept = [f"{each} (as before)" for each in found.problems if _identity(each) in standing]
     if _is_template(kind) and old is not None and not _tried_out(request, obj):
         refused += _changed_template(obj, old)
-    return _answer(uid, problems=refused, warnings=[*kept, *found.warnings])
+    return _answer(uid, problems=refused, warnings=[*kept, *found.warnings], about=_about(kind, obj))
 
 
 def _too_deep(spec: object) -> Problem | None:
@@ -120,6 +123,13 @@ def _inside(value: object) -> Iterable[Any]:
     return value if isinstance(value, list) else ()
 
 
+def _about(kind: Mapping[str, Any], obj: Object) -> dict[str, str]:
+    """By these kubectl says which object of a manifest is refused."""
+    metadata = _mapping(obj.get("metadata"))
+    name = metadata.get("name") or metadata.get("generateName") or ""
+    return {"group": str(kind.get("group")), "kind": str(kind.get("kind")), "name": str(name)}
+
+
 def _identity(problem: Problem) -> tuple[str, str]:
     return problem.field, problem.fault
 
@@ -137,9 +147,10 @@ def _cluster(obj: Object, old: Object | None, context: Context) -> Found:
         return Found(problems=parsed.problems)
     before = parse_cluster(old).spec if old is not None else None
     spec = parsed.spec
+    meant = checks.problems(spec, name=_name(obj), support=versions.support_problem, **_former(before))
     problems = (
-        *checks.problems(spec, name=_name(obj), support=versions.support_problem, **_former(before)),
-        *flag_problems(spec.control_plane_flags, version=_known_version(spec.version, context)),
+        *meant,
+        *_of_programs(spec, version=_release(spec.version, old, context), told=meant),
         *_way_to(spec.version, old),
     )
     return Found(problems=problems, warnings=tuple(_not_yet(spec)))
@@ -151,10 +162,12 @@ def _control_plane(obj: Object, old: Object | None, context: Context) -> Found:
         return Found(problems=parsed.problems)
     before = parse_control_plane(old).spec if old is not None else None
     spec = parsed.spec
+    meant = control_plane_checks.problems(
+        spec, cluster=_capi_cluster(obj), support=capi_versions.support_problem, **_former(before)
+    )
     problems = (
-        *control_plane_checks.problems(
-            spec, cluster=_capi_cluster(obj), support=capi_versions.support_problem, **_former(before)
-        ),
+        *meant,
+        *_of_programs(spec, version=_capi_release(spec.version, old, context), told=meant),
         *_capi_way_to(spec.version, old, context),
     )
     return Found(problems=problems, warnings=(*_advice(spec.version), *_not_yet(spec)))
@@ -224,11 +237,31 @@ def _former(before: ClusterSpec | None) -> dict[str, Any]:
     return {} if before is None else {"old": before.network, "old_storage": before.storage_kind}
 
 
-def _known_version(text: str | None, context: Context) -> versions.Version:
-    try:
-        return versions.parse(text or "")
-    except versions.VersionError:  # not given, or said to be none by `checks`
-        return versions.parse(versions.default(context.catalogue))
+def _of_programs(spec: ClusterSpec, *, version: versions.Version, told: Iterable[Problem]) -> Iterator[Problem]:
+    """What k0s of this version, or etcd, would not take or must not be given; of a field that is `told` no more."""
+    fields = {each.field for each in told}
+    yield from flag_problems(spec.control_plane_flags, version=version)
+    for each in config_problems(spec.k0s_config, version=version):
+        if each.field not in fields:
+            yield each
+    if spec.storage_kind == "etcd" and spec.storage is not None and spec.storage.etcd is not None:
+        yield from (problem for _, problem in etcd_flags.denied(spec.storage.etcd.args))
+
+
+def _release(version: str | None, old: Object | None, context: Context) -> versions.Version:
+    """The release that a Cluster runs by its spec: where none is named, the one that it has, or a new one gets. One
+    that is none, or cannot be hosted, is said to be so by `checks`."""
+    if not version or versions.support_problem(version) is not None:
+        version = _served(old, "version") or versions.default(context.catalogue)
+    return versions.parse(version)
+
+
+def _capi_release(version: str | None, old: Object | None, context: Context) -> versions.Version:
+    """The same for a control plane of Cluster API."""
+    running = _served(old, "k0sVersion")
+    if not version or capi_versions.support_problem(version) is not None:
+        return versions.parse(running or versions.default(context.catalogue))
+    return capi_versions.release(capi_versions.parse(version), catalogue=context.catalogue, decided=running)
 
 
 def _not_yet(spec: ClusterSpec, *, field: str = "spec") -> Iterator[str]:
@@ -317,7 +350,12 @@ def _changed_template(obj: Object, old: Object) -> Iterator[Problem]:
 
 
 def _answer(
-    uid: str, *, refusal: str = "", problems: Sequence[Problem] = (), warnings: Iterable[str] = ()
+    uid: str,
+    *,
+    refusal: str = "",
+    problems: Sequence[Problem] = (),
+    warnings: Iterable[str] = (),
+    about: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     response: dict[str, Any] = {"uid": uid, "allowed": not (refusal or problems)}
     if refusal:
@@ -332,10 +370,11 @@ def _answer(
             "reason": "Invalid",
             "message": "; ".join(told),
             "details": {
+                **(about or {}),
                 "causes": [
                     {"reason": "FieldValueInvalid", "field": each.field, "message": f"{each.fault}; {each.remedy}"}
                     for each in problems[:_MOST]
-                ]
+                ],
             },
         }
     if said := [each if len(each) <= _WARNING else f"{each[: _WARNING - 1]}…" for each in warnings][:_MOST]:

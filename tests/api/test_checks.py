@@ -46,6 +46,7 @@ GOOD: list[dict[str, Any]] = [
     {"externalAddress": "203.0.113.7"},
     {"externalAddress": "fd00::7"},
     {"externalAddress": "cp.tenants.example"},
+    {"image": "registry.example:5000/mirror/k0s"},
     {"service": {"type": "NodePort", "apiPort": 30443, "konnectivityPort": 30132}},
     {
         "persistence": {
@@ -88,6 +89,8 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
     ({"version": "latest"}, "spec.version", "'latest' is no version of k0s; write it like v1.36.3+k0s.2"),
     ({"version": "v1.36"}, "spec.version", "no version"),
     ({"version": "v1.36.3+k0s.2; rm"}, "spec.version", "no version"),
+    ({"image": "k0s:v1.36.3-k0s.2"}, "spec.image", "names a tag, and the tag is that of spec.version"),
+    ({"image": "registry.example:5000/k0s@sha256:0f"}, "spec.image", "names a digest"),
     ({"externalAddress": "https://cp.example"}, "spec.externalAddress", "neither an IP address nor a DNS name"),
     ({"externalAddress": "cp.example:6443"}, "spec.externalAddress", "without a port"),
     ({"externalAddress": "203.0.113.700"}, "spec.externalAddress", "neither"),

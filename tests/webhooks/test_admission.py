@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from hosted_cp.api.kinds import VERSIONED
+from hosted_cp.k0s import versions
 from hosted_cp.webhooks import admission
 from hosted_cp.webhooks.admission import TOPOLOGY_DRY_RUN, Context, review
 from tests.component.hosting import CATALOGUE
@@ -31,6 +32,22 @@ BAD: list[tuple[str, Any, str, str, str]] = [
     ("Cluster", {"version": "v1.20.1"}, "spec.version", "older than what can be hosted", "use a version of"),
     ("Cluster", {"controlPlaneFlags": ["--single"]}, "spec.controlPlaneFlags[0]", "runs no workers", "remove it"),
     ("Cluster", {"externalAddress": "https://a"}, "spec.externalAddress", "neither", "write the address alone"),
+    ("Cluster", {"image": "a:5000/k0s:v1.36.3-k0s.2"}, "spec.image", "names a tag", "the repository alone"),
+    (
+        "Cluster",
+        {"k0sConfig": {"apiVersion": "k0s.k0sproject.io/v1beta1", "spec": {"netwrok": {}}}},
+        "spec.k0sConfig.spec.netwrok",
+        "does not know this field",
+        "did you mean network?",
+    ),
+    (
+        "Cluster",
+        {"storage": {"type": "etcd", "etcd": {"args": ["--data-dir=/x"]}}},
+        "spec.storage.etcd.args[0]",
+        "is the operator's to set",
+        "leave it out",
+    ),
+    ("K0smotronControlPlane", {"controlPlaneFlags": ["--singel"]}, "spec.controlPlaneFlags[0]", "", "did you mean"),
     ("JoinTokenRequest", {"clusterName": "a", "expiry": "soon"}, "spec.expiry", "", "write how long"),
     ("JoinTokenRequest", {}, "spec.clusterName", "is missing", "add it"),
     ("K0smotronControlPlane", {"version": "one"}, "spec.version", "no version of k0s", "as the kubelet reports it"),
@@ -249,6 +266,49 @@ def test_a_generated_name_is_no_fault() -> None:
     del body["metadata"]["name"]
     body["metadata"]["generateName"] = "demo-"
     assert asked(body)["allowed"]
+
+
+def test_a_refusal_names_the_object_among_those_of_a_manifest() -> None:
+    body = obj("Cluster", {"replicas": 0})
+    about = {"group": "k0smotron.io", "kind": "Cluster", "name": "demo"}
+    details = asked(body)["status"]["details"]
+    assert {key: details[key] for key in about} == about
+    body["metadata"] = {"generateName": "tenant-"}
+    assert asked(body)["status"]["details"]["name"] == "tenant-"
+
+
+@pytest.mark.parametrize("kind", ["Cluster", "K0smotronControlPlane"])
+def test_one_fault_of_a_k0s_config_is_told_once(kind: str) -> None:
+    for config, field in (
+        ({"apiVersion": "k0s.k0sproject.io/v1"}, "spec.k0sConfig.apiVersion"),
+        (_config(podCIDR="10.0.0.0"), "spec.k0sConfig.spec.network.podCIDR"),
+    ):
+        causes = asked(obj(kind, {"k0sConfig": config}))["status"]["details"]["causes"]
+        assert [each["field"] for each in causes] == [field]
+
+
+@pytest.mark.parametrize("version", ["v1.20.1", "one", "v1.36.3", "", None])
+def test_a_k0s_config_is_judged_whatever_the_version_is(version: str | None) -> None:
+    config = {"apiVersion": "k0s.k0sproject.io/v1beta1", "spec": {"netwrok": {}}}
+    for kind in ("Cluster", "K0smotronControlPlane"):
+        status = asked(obj(kind, {"version": version, "k0sConfig": config}))["status"]
+        assert "spec.k0sConfig.spec.netwrok" in [each["field"] for each in status["details"]["causes"]]
+
+
+def test_fields_and_flags_are_those_of_the_release_that_runs() -> None:
+    newest = "v1.36.3+k0s.2"
+    flags = [flag for flag in versions.parse(newest).flags if flag not in versions.parse("v1.33.7+k0s.0").flags]
+    for kind, status in (
+        ("Cluster", {"version": "v1.33.7+k0s.0", "initialized": True}),
+        (
+            "K0smotronControlPlane",
+            {"k0sVersion": "v1.33.7+k0s.0", "initialization": {"controlPlaneInitialized": True}},
+        ),
+    ):
+        spec = {"controlPlaneFlags": [f"--{flags[0]}"]}
+        old = obj(kind, {}, status=status)
+        assert f"does not know the flag --{flags[0]}" in asked(obj(kind, spec), old)["status"]["message"]
+        assert "does not know" not in str(asked(obj(kind, spec)))
 
 
 def test_so_many_faults_are_told_and_how_many_more_there_are() -> None:
