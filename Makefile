@@ -1,7 +1,7 @@
 # Everything a developer or a new user calls. What is slow to build is cached outside the checkout (HOSTED_CP_CACHE).
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help venv ready preflight demo demo-down demo-capi demo-capi-down test test-unit test-component test-e2e test-all lint bench crds images docs lock
+.PHONY: help venv ready preflight demo demo-down demo-capi demo-capi-down test test-unit test-component test-e2e test-all lint bench crds components images docs lock
 
 PYTHON ?= python3
 CACHE := $(or $(HOSTED_CP_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/hosted-cp)
@@ -79,6 +79,9 @@ test-all: ready  ## everything, with the long sweeps
 
 crds: ready  ## generate crds/ from the models
 	@$(PY) -m hosted_cp.api.crds --write crds/
+
+components: ready  ## what clusterctl installs, as a repository in out/components
+	@$(PY) -m release.components --write out/components
 
 docs: ready  ## generate docs/kinds.md from the models
 	@$(PY) -m hosted_cp.api.docs --write docs/kinds.md

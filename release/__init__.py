@@ -1,0 +1,1 @@
+"""What a release is published as, made from what lies in the checkout."""
