@@ -2,14 +2,14 @@
 
 It is signed by us as soon as the address is known, before any pod runs, so that it can be fetched the moment the
 tenant is asked for. It is renewed at half its life and when CA or address change, and never otherwise: whoever mounts
-it should not see it change for nothing.
+it should not see it change for nothing. Where the user has brought one, there is none of ours (`brought_kubeconfig`).
 """
 
 from __future__ import annotations
 
 from datetime import datetime
 
-from hosted_cp.hosting import authorities, service
+from hosted_cp.hosting import authorities, brought_kubeconfig, service
 from hosted_cp.hosting.tenant import Tenant, once
 from hosted_cp.hosting.wanted import Wanted
 from hosted_cp.pki import renewal
@@ -27,6 +27,8 @@ def recipe(t: Tenant) -> KubeconfigRecipe:
 
 
 def wanted(t: Tenant) -> list[Wanted]:
+    if brought_kubeconfig.seen(t) is not None:
+        return []
     signer = authorities.seen(t, "ca")
     seen = t.view.own("Secret", t.names.kubeconfig)
     can_sign = authorities.usable(t, "ca")

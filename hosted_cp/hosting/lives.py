@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from hosted_cp.hosting import authorities
+from hosted_cp.hosting import authorities, brought_kubeconfig
 from hosted_cp.hosting.names import ADOPT, TENANT_UID
 from hosted_cp.hosting.tenant import Tenant
 from hosted_cp.hosting.view import TenantView
@@ -93,8 +93,11 @@ def _adopted(t: Tenant, claim: Observed) -> bool:
 
 
 def foreign(t: Tenant) -> list[Observed]:
-    """Objects of somebody else under names of ours, needed or not. A certificate Secret is none: it is brought."""
+    """Objects of somebody else under names of ours, needed or not. What the user may bring is none: a certificate's
+    Secret, a kubeconfig."""
     brought = {t.names.secret(purpose) for purpose in authorities.ALL}
+    if brought_kubeconfig.seen(t) is not None:
+        brought.add(t.names.kubeconfig)
     return [
         child
         for child in t.view.children.values()

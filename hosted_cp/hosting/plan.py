@@ -78,12 +78,13 @@ def of_tenant(t: Tenant) -> Plan:
         actions, wake = [*upkeep.renewals(t.view)], upkeep.wake(t.view)
     made = Plan(
         actions=tuple(actions),
-        probes=endpoint.probes(t),
+        probes=(*endpoint.probes(t), *brought_kubeconfig.probes(t)),
         retry_after=wake,
         last_word=not actions,
         **reporting.report(t, in_the_way=in_the_way, problems=problems, missing=missing),
     )
-    if endpoint.asking(t) and not t.view.failure and not problems:
+    asking = endpoint.asking(t) or brought_kubeconfig.asking(t)
+    if asking and not t.view.failure and not problems:
         # A report now would be old when it is written: the answer, good or bad, comes within the probe's deadline.
         return replace(made, status=None, events=())
     return made
@@ -142,7 +143,7 @@ def _wake(t: Tenant, *, acting: bool) -> float | None:
 
     What is due and not `acting` upon cannot be renewed (its signer is gone): that ends with an event, not with time.
     """
-    moments: list[datetime | None] = [certificates.renew_at(t), kubeconfig.renew_at(t)]
+    moments: list[datetime | None] = [certificates.renew_at(t), kubeconfig.renew_at(t), brought_kubeconfig.ends(t)]
     if controllers.seen(t) is not None:
         moments.append(controllers.restart_at(t))
     due = [moment for moment in moments if moment is not None and (acting or moment > t.view.now)]

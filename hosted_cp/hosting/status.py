@@ -10,7 +10,16 @@ from collections.abc import Sequence
 from typing import Any, TypedDict
 
 from hosted_cp.api.problems import Problem
-from hosted_cp.hosting import authorities, certificates, controllers, endpoint, rollouts, service, unsupported
+from hosted_cp.hosting import (
+    authorities,
+    brought_kubeconfig,
+    certificates,
+    controllers,
+    endpoint,
+    rollouts,
+    service,
+    unsupported,
+)
 from hosted_cp.hosting.etcd import store
 from hosted_cp.hosting.names import selector
 from hosted_cp.hosting.pods import causes
@@ -86,8 +95,9 @@ def report(t: Tenant, *, in_the_way: Cause | None, problems: Sequence[Problem], 
         **counted,
         "selector": ",".join(f"{k}={v}" for k, v in sorted(selector(t.name, "cluster").items())),
         "version": t.decisions.version,
-        # Only when what follows the first answer is done as well.
-        "initialized": endpoint.initialized(t) or (endpoint.answered(t) and not t.view.failure),
+        # Only when what follows the first answer is done as well, and whoever reads the kubeconfig gets in.
+        "initialized": endpoint.initialized(t)
+        or (endpoint.answered(t) and not t.view.failure and brought_kubeconfig.fault(t) is None),
         "decisions": {k: v for k, v in t.decisions.printed().items() if v},
         "certificates": _certificates(t),
     }
@@ -125,7 +135,8 @@ def _cause(
     if not_yet:
         return of_problems("FieldNotSupported", not_yet)
     if _serves(t):
-        return None  # a refused change harms nothing: see SpecAccepted and ControlPlaneUpToDate
+        # A refused change harms nothing: see SpecAccepted and ControlPlaneUpToDate.
+        return brought_kubeconfig.fault(t)
     if problems:
         return of_problems("SpecInvalid", problems)
     if missing:
@@ -217,6 +228,11 @@ def _functional(t: Tenant, cause: Cause | None) -> Condition:
 def _kubeconfig(t: Tenant) -> Condition:
     if t.view.own("Secret", t.names.kubeconfig) is not None:
         return Condition(type="KubeconfigSecretAvailable", status="True", reason="Created")
+    if (wrong := brought_kubeconfig.fault(t)) is not None:
+        return Condition(type="KubeconfigSecretAvailable", status="False", reason=wrong.reason, message=wrong.message)
+    if brought_kubeconfig.seen(t) is not None:
+        said = brought_kubeconfig.note(t)
+        return Condition(type="KubeconfigSecretAvailable", status="True", reason="Brought", message=said)
     return Condition(
         type="KubeconfigSecretAvailable",
         status="False",
@@ -332,7 +348,7 @@ def _certificates(t: Tenant) -> list[dict[str, str]]:
         facts = seen.secret.certificates.get("tls.crt") if seen and seen.secret else None
         if facts is not None:
             listed.append({"name": purpose, "expires": rfc3339(facts.not_after)})
-    seen = t.view.own("Secret", t.names.kubeconfig)
+    seen = t.view.own("Secret", t.names.kubeconfig) or brought_kubeconfig.seen(t)
     config = seen.secret.kubeconfigs.get("value") if seen and seen.secret else None
     if config is not None and config.client is not None:
         listed.append({"name": "kubeconfig", "expires": rfc3339(config.client.not_after)})

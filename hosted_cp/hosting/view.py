@@ -38,6 +38,8 @@ class TenantView:
     #: The tenant's name, from which the names of all its objects derive; and what gave it, in a user's words.
     name: str
     named_by: str = "metadata.name"
+    #: Whether Cluster API's core reads the kubeconfig, too. It sees labelled Secrets alone.
+    read_by_core: bool = False
     #: The finalizer that holds the owner until the tenant is gone.
     finalizer: str = FINALIZER
     #: What the owner's status said last, in the words of `Cluster`; None: as the owner has it.

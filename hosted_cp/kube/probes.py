@@ -130,8 +130,9 @@ def _cancel(question: _Question) -> None:
 
 
 def tenant_api(tenants: TenantClients) -> Asker:
-    """`tenant-api`: one authenticated request that needs the tenant's store. Arguments: `server`, `authority` (the
-    name of the Secret with its CA)."""
+    """`tenant-api`: one authenticated request that needs the tenant's store. Arguments: `server`, `serverName`,
+    `authority` (the name of the Secret with its CA), and `kubeconfig` where that Secret holds one: it is asked with
+    its credentials, and by its CA."""
 
     async def ask(probe: Probe, about: Observed) -> str:
         arguments = dict(probe.arguments)
@@ -140,7 +141,8 @@ def tenant_api(tenants: TenantClients) -> Asker:
             namespace=about.ref.namespace or "",
             authority=arguments["authority"],
             server=arguments["server"],
-            server_name=arguments.get("serverName"),
+            server_name=arguments.get("serverName") or None,
+            kubeconfig="kubeconfig" in arguments,
         )
         async with tenants.client(access, deadline=probe.deadline) as client:
             await client.get(NAMESPACE, None, "kube-system", deadline=probe.deadline)

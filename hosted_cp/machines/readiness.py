@@ -13,6 +13,7 @@ from hosted_cp.machines import checks
 from hosted_cp.machines.mapping import Unclear, worker_of
 from hosted_cp.machines.view import WorkerView, kubeconfig_name
 from hosted_cp.machines.worker import Worker
+from hosted_cp.pki.kubeconfig import fault_in
 from hosted_cp.pki.recipes import KUBECONFIG_KEY
 from hosted_cp.planning.conditions import Cause, of_problems
 
@@ -110,10 +111,7 @@ def _by_kubeconfig(view: WorkerView, name: str) -> Cause | None:
             ),
             starting=view.names_control_plane,
         )
-    found = facts.kubeconfigs.get(KUBECONFIG_KEY)
-    fault = facts.faults.get(KUBECONFIG_KEY) or (
-        found.unusable if found is not None else f"is missing: write it under the key {KUBECONFIG_KEY}"
-    )
+    fault = fault_in(facts, key=KUBECONFIG_KEY)
     if fault or view.way is None:
         return Cause(reason="KubeconfigUnusable", message=f"the kubeconfig in Secret {secret} {fault}")
     return None

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from hosted_cp.api.text import TextError, load
 from hosted_cp.pki import kubeconfig_text
+from hosted_cp.planning.observed import SecretFacts
 
 #: Bytes. One of ours has under 8,000.
 LIMIT = 128 * 1024
@@ -112,6 +113,14 @@ def access(value: bytes) -> Access:
         )
     except ValueError:
         raise KubeconfigError("has data that are not base64: embed each file as its base64") from None
+
+
+def fault_in(facts: SecretFacts, *, key: str) -> str:
+    """Why the kubeconfig under a key of a Secret is not used, worded as by `unusable`; "" if it is."""
+    found = facts.kubeconfigs.get(key)
+    return facts.faults.get(key) or (
+        found.unusable if found is not None else f"is missing: write it under the key {key}"
+    )
 
 
 def unusable(found: Entries) -> str:

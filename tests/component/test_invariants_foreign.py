@@ -121,7 +121,7 @@ def others(namespace: str) -> dict[str, tuple[Resource, Object]]:
         "b": (SERVICE, "kmc-b-etcd", {"spec": {"ports": [{"port": 1}]}}),
         "c": (STATEFUL_SET, "kmc-c", {"spec": workload}),
         "d": (POD_DISRUPTION_BUDGET, "kmc-d", {"spec": {"selector": {"matchLabels": labels}}}),
-        "e": (SECRET, "e-kubeconfig", {"stringData": {"k": "mine"}}),
+        "e": (SECRET, "kmc-e-etcd-permit", {"stringData": {"k": "mine"}}),
     }
     return {
         tenant: (

@@ -137,6 +137,7 @@ def as_tenant(view: ControlPlaneView) -> TenantView:
         seen,
         children={key: _with_its_owner(child, seen.owner.uid) for key, child in seen.children.items()},
         named_by=f"Cluster {seen.name}",
+        read_by_core=True,
         finalizer=FINALIZER,
         reported=contract_status.in_words_of_cluster(seen.owner.get("status", default={})),
         gives_way=False,
