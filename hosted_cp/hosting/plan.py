@@ -12,6 +12,7 @@ from datetime import datetime
 
 from hosted_cp.hosting import (
     authorities,
+    brought_kubeconfig,
     certificates,
     config,
     controllers,
