@@ -58,12 +58,26 @@ class Manifest:
                 bootstrap = mapping(inner.get("bootstrap"))
                 if not _refers(mapping(bootstrap.get("templateRef") or bootstrap.get("ref")), template):
                     continue
-                for cluster in self.of(CORE, "Cluster", namespace=namespace):
+                for cluster in self._made_of(each):
                     topology = mapping(mapping(cluster.get("spec")).get("topology"))
-                    named = mapping(topology.get("classRef")).get("name") or topology.get("class")
-                    if named == name_of(each):
-                        return each, {"clusterName": name_of(cluster), "version": topology.get("version")}
+                    return each, {"clusterName": name_of(cluster), "version": topology.get("version")}
         return None
+
+    def cluster_of_class(self, template: Object) -> Object | None:
+        """The Cluster of Cluster API that is made of a ClusterClass whose control planes are made from a template."""
+        namespace = namespace_of(template)
+        for each in self.of(CORE, "ClusterClass", namespace=namespace):
+            control_plane = mapping(mapping(each.get("spec")).get("controlPlane"))
+            if _refers(mapping(control_plane.get("templateRef") or control_plane.get("ref")), template):
+                return next(self._made_of(each), None)
+        return None
+
+    def _made_of(self, cluster_class: Object) -> Iterator[Object]:
+        """The Clusters of a ClusterClass."""
+        for each in self.of(CORE, "Cluster", namespace=namespace_of(cluster_class)):
+            topology = mapping(mapping(each.get("spec")).get("topology"))
+            if (mapping(topology.get("classRef")).get("name") or topology.get("class")) == name_of(cluster_class):
+                yield each
 
 
 def _list(value: object) -> list[Object]:

@@ -13,13 +13,15 @@ import yaml
 
 from hosted_cp.api.base import Kind
 from hosted_cp.api.cluster import Cluster, parse_cluster
-from hosted_cp.api.control_plane import K0smotronControlPlane, parse_control_plane
+from hosted_cp.api.control_plane import K0smotronControlPlane, K0smotronControlPlaneTemplate, parse_control_plane
 from hosted_cp.api.conversion import ConversionError, convert
+from hosted_cp.api.join_token_request import JoinTokenRequest, parse_join_token_request
 from hosted_cp.api.kinds import VERSIONED, Versions
 from hosted_cp.api.problems import Problem
 from hosted_cp.api.schema import defaulted, defaults, unknown_fields
 from hosted_cp.api.worker_config import K0sWorkerConfig, K0sWorkerConfigTemplate, parse_worker_config
 from hosted_cp.cli.manifest import CORE, Manifest, Object, group, mapping, name_of, namespace_of
+from hosted_cp.hosting import token_rehearsal
 from hosted_cp.hosting.capi import control_plane
 from hosted_cp.hosting.rehearsal import marked, rehearse
 from hosted_cp.hosting.settings import Settings
@@ -42,9 +44,15 @@ _CLUSTER_UID = "00000000-0000-0000-0000-000000000001"
 #: (objects to be printed, what is wrong in words).
 _Made = tuple[Sequence[Object], Sequence[object]]
 
-#: Kinds that come to objects. Those of others, and requests for tokens, are read for what they say of these.
-_RENDERED: tuple[type[Kind], ...] = (Cluster, K0smotronControlPlane, K0sWorkerConfig, K0sWorkerConfigTemplate)
-_VERSIONS = {(each.hub.group, each.hub.__name__): each for each in VERSIONED if each.hub in _RENDERED}
+#: All of ours. Those of others are read for what they say of these.
+_VERSIONS = {(each.hub.group, each.hub.__name__): each for each in VERSIONED}
+
+#: Names that the topology makes up: while planning, and in the result.
+_UNNAMED_CONTROL_PLANE, _UNNAMED_CLUSTER = "name-of-the-control-plane", "name-of-the-cluster"
+_NAMES: Mapping[str | int, str] = {
+    _UNNAMED_CONTROL_PLANE: "<name of the K0smotronControlPlane>",
+    _UNNAMED_CLUSTER: "<name of the Cluster>",
+}
 
 
 def catalogue() -> Mapping[str, Any]:
@@ -69,7 +77,7 @@ def render_manifest(manifest: bytes, *, k0s_image: str | None, etcd_image: str |
             documents += made
             said += [f"{versions.hub.__name__} {name_of(body)}: {problem}" for problem in problems]
     if not any(versions for _, versions in ours):
-        kinds = ", no ".join(f"{each.__name__} ({each.group}/{each.version})" for each in _RENDERED)
+        kinds = ", no ".join(f"{each.hub.__name__} ({each.hub.group}/{each.hub.version})" for each in VERSIONED)
         return "", [f"the manifest has no {kinds}"]
     text = yaml.dump_all(documents, Dumper=_Dumper, sort_keys=False, width=120) if documents else ""
     return text, said
@@ -80,12 +88,15 @@ def _rendered(body: Object, versions: Versions, whole: Manifest, settings: Setti
     current, said = _current(body, versions)
     if current is None:
         return [], said
-    if versions.hub is Cluster:
-        made, problems = _cluster(current, settings)
-    elif versions.hub is K0smotronControlPlane:
-        made, problems = _control_plane(current, whole, settings)
+    hub = versions.hub
+    if hub in (Cluster, K0smotronControlPlane):
+        made, problems = _tenant(_view(current, hub, whole, settings), hub)
+    elif hub is K0smotronControlPlaneTemplate:
+        made, problems = _of_template(current, whole, settings)
+    elif hub is JoinTokenRequest:
+        made, problems = _token(current, whole, settings)
     else:
-        made, problems = _worker(current, versions.hub, whole, settings)
+        made, problems = _worker(current, hub, whole, settings)
     return made, [*said, *problems]
 
 
@@ -117,39 +128,92 @@ def _current(body: Object, versions: Versions) -> tuple[dict[str, Any] | None, l
 # --- control planes ---------------------------------------------------------------------------------------------------
 
 
-def _cluster(body: Object, settings: Settings) -> _Made:
-    owner = _observed(body, Cluster, uid=_UID)
-    parsed = parse_cluster(body)
-    view = TenantView(
-        now=_NOW, owner=owner, name=owner.ref.name, spec=parsed.spec, problems=parsed.problems, settings=settings
-    )
-    return _tenant(view, Cluster)
-
-
-def _control_plane(body: Object, whole: Manifest, settings: Settings) -> _Made:
-    """As it will be once Cluster API has put the owner reference of its Cluster onto it."""
+def _view(body: Object, kind: type[Kind], whole: Manifest, settings: Settings) -> TenantView | Problem:
+    """What the planner sees of an object that asks for a tenant."""
+    if kind is Cluster:
+        owner = _observed(body, Cluster, uid=_UID)
+        parsed = parse_cluster(body)
+        return TenantView(
+            now=_NOW, owner=owner, name=owner.ref.name, spec=parsed.spec, problems=parsed.problems, settings=settings
+        )
     cluster = whole.cluster_of(body)
     if cluster is None:
-        return [], [
-            Problem(
-                field="metadata.ownerReferences",
-                fault="no Cluster of Cluster API in this file names it, and everything is named after that",
-                remedy=f"add the Cluster ({CORE}/v1beta2) with this object as spec.controlPlaneRef",
-            )
-        ]
+        return Problem(
+            field="metadata.ownerReferences",
+            fault="no Cluster of Cluster API in this file names it, and everything is named after that",
+            remedy=f"add the Cluster ({CORE}/v1beta2) with this object as spec.controlPlaneRef",
+        )
+    return _owned(body, cluster, settings)
+
+
+def _owned(body: Object, cluster: Object, settings: Settings) -> TenantView:
+    """A control plane as it will be once Cluster API has put the owner reference of its Cluster onto it."""
     name = name_of(cluster)
     reference = {"apiVersion": f"{CORE}/v1beta2", "kind": "Cluster", "name": name, "uid": _CLUSTER_UID}
     owner = _observed(body, K0smotronControlPlane, uid=_UID, owners=(reference,))
     parsed = parse_control_plane(body)
     tenant = TenantView(now=_NOW, owner=owner, name=name, spec=None, problems=parsed.problems, settings=settings)
     core = _observed(cluster, None, uid=_CLUSTER_UID)
-    view = control_plane.ControlPlaneView(tenant=tenant, spec=parsed.spec, cluster=core)
-    return _tenant(control_plane.as_tenant(view), K0smotronControlPlane)
+    return control_plane.as_tenant(control_plane.ControlPlaneView(tenant=tenant, spec=parsed.spec, cluster=core))
 
 
-def _tenant(view: TenantView, kind: type[Kind]) -> _Made:
+def _tenant(view: TenantView | Problem, kind: type[Kind], marks: Mapping[str | int, str] | None = None) -> _Made:
+    if isinstance(view, Problem):
+        return [], [view]
     wanted, problems = rehearse(view)
-    return [_printed(each, kind) for each in wanted], problems
+    return [_printed(each, kind, marks or {}) for each in wanted], problems
+
+
+def _of_template(body: Object, whole: Manifest, settings: Settings) -> _Made:
+    """What a control plane that is made from a template comes to: that of the Cluster in the file that leads to it, or
+    of one of which nothing is known but that its topology says a version."""
+    template = mapping(mapping(body.get("spec")).get("template"))
+    cluster = whole.cluster_of_class(body)
+    topology = mapping(mapping(mapping(cluster).get("spec")).get("topology"))
+    # Whatever version the template says is not used.
+    spec = {key: each for key, each in mapping(template.get("spec")).items() if key != "version"}
+    said = {"version": topology.get("version"), "replicas": mapping(topology.get("controlPlane")).get("replicas")}
+    namespace = namespace_of(body)
+    kind = K0smotronControlPlane
+    made = {
+        "apiVersion": f"{kind.group}/{kind.version}",
+        "kind": kind.__name__,
+        "metadata": {**mapping(template.get("metadata")), "name": _UNNAMED_CONTROL_PLANE, "namespace": namespace},
+        "spec": {**spec, **{key: each for key, each in said.items() if each is not None}},
+    }
+    unnamed = {"apiVersion": f"{CORE}/v1beta2", "kind": "Cluster",
+               "metadata": {"name": _UNNAMED_CLUSTER, "namespace": namespace}}  # fmt: skip
+    view = _owned(made, cluster or unnamed, settings)
+    documents, problems = _tenant(view, kind, _NAMES if said["version"] else {**_NAMES, **_of_default(settings)})
+    return documents, [str(each).replace("spec.", "spec.template.spec.", 1) for each in problems]
+
+
+def _of_default(settings: Settings) -> Mapping[str | int, str]:
+    """Marks for the version that stands for one that is not known."""
+    default = str(settings.catalogue["k0s"]["default"])
+    return dict.fromkeys((default, default.replace("+", "-")), "<version of the Cluster>")
+
+
+# --- tokens -----------------------------------------------------------------------------------------------------------
+
+
+def _token(body: Object, whole: Manifest, settings: Settings) -> _Made:
+    """The Secret with the token. Where it leads to is known if the tenant is in the file."""
+    parsed = parse_join_token_request(body)
+    tenant = _named(parsed.spec.cluster_name, namespace_of(body), whole, settings) if parsed.spec else None
+    made, said = token_rehearsal.rehearse(_observed(body, JoinTokenRequest, uid=_UID), parsed, tenant=tenant)
+    return [made] if made is not None else [], [said] if said else []
+
+
+def _named(name: str, namespace: str, whole: Manifest, settings: Settings) -> TenantView | None:
+    """The tenant of this name, if the file asks for it in a way that can be read."""
+    for kind in (Cluster, K0smotronControlPlane):
+        for each in whole.of(kind.group, kind.__name__, namespace=namespace):
+            current, _ = _current(each, _VERSIONS[kind.group, kind.__name__])
+            view = _view(current, kind, whole, settings) if current is not None else None
+            if isinstance(view, TenantView) and view.name == name:
+                return view
+    return None
 
 
 def _observed(
@@ -233,9 +297,9 @@ def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
 _Dumper.add_representer(str, _text)
 
 
-def _printed(wanted: Wanted, kind: type[Kind]) -> Object:
+def _printed(wanted: Wanted, kind: type[Kind], more: Mapping[str | int, str]) -> Object:
     """The object as a reader wants it: plain data, recipes in place of secrets, unknown facts marked."""
     body = dict(wanted.body)
     if wanted.recipe is not None:
         body["data"] = {"<made by>": marked(wanted.recipe.printed())}
-    return dict(marks.marked(body, {_UID: f"<UID of the {kind.__name__}>", **_NOW_MARKED}))
+    return dict(marks.marked(body, {_UID: f"<UID of the {kind.__name__}>", **_NOW_MARKED, **more}))

@@ -57,6 +57,13 @@ def rehearse(view: TenantView) -> tuple[list[Wanted], list[Problem]]:
     return [replace(each, body=marked(each.body)) for each in patched], problems
 
 
+def decided(view: TenantView) -> Tenant | None:
+    """The tenant as it is when everything is there; None if its spec cannot be carried out."""
+    if view.spec is None or view.problems or unsupported.blocking(view.spec):
+        return None
+    return None if spec_problems(tenant(view, view.spec)) else _played(view, view.spec)[0]
+
+
 def later(t: Tenant, wanted: Sequence[Wanted]) -> list[Wanted]:
     """What this tenant will want and does not want yet, before the user's patches.
 

@@ -210,3 +210,139 @@ def test_what_is_ours_stands_beside_a_standalone_cluster() -> None:
     result = render(cluster() + "---\n" + yaml.safe_dump_all([core(), plane()]))
     assert result.exit_code == 0
     assert {("StatefulSet", "kmc-demo"), ("StatefulSet", "kmc-prod")} <= set(shown(result))
+
+
+# --- templates of control planes --------------------------------------------------------------------------------------
+
+
+def template(*, metadata: Any = None, **spec: Any) -> dict[str, Any]:
+    inner = {"spec": spec, **({"metadata": metadata} if metadata else {})}
+    return made(CONTROL_PLANE, "K0smotronControlPlaneTemplate", "t", {"template": inner})
+
+
+def of_class(**topology: Any) -> list[dict[str, Any]]:
+    """A class whose control planes are made from the template, and a Cluster of it."""
+    named = {"apiVersion": CONTROL_PLANE, "kind": "K0smotronControlPlaneTemplate", "name": "t"}
+    return [
+        made(CORE, "ClusterClass", "class", {"controlPlane": {"templateRef": named}}),
+        made(CORE, "Cluster", "one", {"topology": {"classRef": {"name": "class"}, **topology}}),
+    ]
+
+
+def test_a_template_comes_to_the_control_plane_of_a_cluster_of_its_class() -> None:
+    """Version and replicas are the topology's; the control plane's own name is made up later."""
+    topology = {"version": "v1.35.4+k0s", "controlPlane": {"replicas": 3}}
+    objects, said = rendered(template(service={"type": "NodePort"}, version=VERSION), *of_class(**topology))
+    assert said == ""
+    controllers = objects["StatefulSet", "kmc-one"]
+    assert controllers["spec"]["replicas"] == 3
+    assert ":v1.35.4-k0s." in controllers["spec"]["template"]["spec"]["containers"][0]["image"]
+    [owner] = controllers["metadata"]["ownerReferences"]
+    assert (owner["kind"], owner["name"]) == ("K0smotronControlPlane", "<name of the K0smotronControlPlane>")
+    assert ("Service", "kmc-one-nodeport") in objects
+    # What the same control plane would get if somebody wrote it by hand.
+    by_hand, _ = rendered(core("one"), plane(version="v1.35.4+k0s", replicas=3, service={"type": "NodePort"}))
+    assert set(by_hand) == set(objects)
+
+
+def test_of_a_template_alone_neither_name_nor_version_is_known() -> None:
+    objects, said = rendered(template(replicas=3, version="v1.35.4+k0s"))
+    assert said == ""
+    controllers = objects["StatefulSet", "kmc-<name of the Cluster>"]
+    assert controllers["spec"]["replicas"] == 3
+    assert controllers["spec"]["template"]["spec"]["containers"][0]["image"].endswith(":<version of the Cluster>")
+    assert "v1.35.4" not in yaml.safe_dump_all(objects.values())
+
+
+def test_a_template_of_the_old_version_and_a_class_of_the_old_api_come_to_the_same() -> None:
+    old = {**template(replicas=1), "apiVersion": f"{CONTROL_PLANE.partition('/')[0]}/v1beta1"}
+    [class_, cluster_] = of_class(version=VERSION)
+    class_["spec"]["controlPlane"] = {"ref": class_["spec"]["controlPlane"]["templateRef"]}
+    cluster_["spec"]["topology"] = {"class": "class", "version": VERSION}
+    assert rendered(old, class_, cluster_) == rendered(template(replicas=1), *of_class(version=VERSION))
+
+
+@pytest.mark.parametrize(
+    ("bodies", "words"),
+    [
+        (
+            [template(controlPlaneFlags=["--single"])],
+            "K0smotronControlPlaneTemplate t: spec.template.spec.controlPlaneFlags",
+        ),
+        ([template(replica=2)], "spec.template.spec.replica: is no field of a K0smotronControlPlaneTemplate"),
+        ([template(), *of_class(version="v1.20.0")], "spec.template.spec.version: "),
+    ],
+)
+def test_what_is_wrong_with_a_template(bodies: list[dict[str, Any]], words: str) -> None:
+    _, said = rendered(*bodies)
+    assert words in said
+
+
+# --- tokens -----------------------------------------------------------------------------------------------------------
+
+
+def token(api: str = "k0smotron.io/v1beta2", **spec: Any) -> dict[str, Any]:
+    return made(api, "JoinTokenRequest", "join", {"clusterName": "prod", **spec})
+
+
+def test_a_request_for_a_token_comes_to_a_secret_with_a_recipe() -> None:
+    objects, said = rendered(token(expiry="90s"))
+    assert said == ""
+    [secret] = objects.values()
+    metadata = secret["metadata"]
+    assert (secret["kind"], metadata["name"]) == ("Secret", "join")
+    assert metadata["labels"]["k0smotron.io/cluster"] == "prod"
+    assert metadata["annotations"] == {"hosted-cp.io/expires": "<now + 90s>"}
+    assert metadata["ownerReferences"][0]["uid"] == "<UID of the JoinTokenRequest>"
+    assert secret["data"] == {
+        "<made by>": {
+            "recipe": "join token", "id": "<id>", "role": "worker", "server": "<endpoint of the Cluster>",
+            "ca": "<tls.crt of Secret prod-ca>", "caFingerprint": "<SHA-256 of the CA's certificate>",
+            "tenant": "<UID of the Cluster>", "secret": "<token-secret of Secret bootstrap-token-<id> in the tenant>",
+        }
+    }  # fmt: skip
+
+
+def test_a_token_leads_to_the_tenant_that_is_in_the_file() -> None:
+    service = {"type": "LoadBalancer", "apiPort": 7443}
+    brought = [{"type": "ca", "name": "my-ca"}]
+    standalone = yaml.safe_load(cluster(metadata={"name": "prod"}, service=service, certificateRefs=brought))
+    objects, said = rendered(standalone, token())
+    assert said == ""
+    recipe = objects["Secret", "join"]["data"]["<made by>"]
+    assert (recipe["server"], recipe["ca"]) == (
+        "https://<address of the load balancer>:7443", "<tls.crt of Secret my-ca>"
+    )  # fmt: skip
+    assert objects["Secret", "join"]["metadata"]["annotations"] == {"hosted-cp.io/expires": "<now + 1h>"}
+    # Of a control plane of Cluster API by the name of its Cluster; and of a namespace's own.
+    objects, said = rendered(core(), plane(externalAddress="cp.example", service=service), token())
+    assert said == ""
+    assert objects["Secret", "join"]["data"]["<made by>"]["server"] == "https://cp.example:7443"
+    elsewhere = {**standalone, "metadata": {"name": "prod", "namespace": "other"}}
+    objects, _ = rendered(elsewhere, token())
+    assert objects["Secret", "join"]["data"]["<made by>"]["server"] == "<endpoint of the Cluster>"
+
+
+def test_a_token_for_a_tenant_that_is_refused_leads_somewhere() -> None:
+    objects, said = rendered(yaml.safe_load(cluster(metadata={"name": "prod"}, replicas=0)), token())
+    assert "Cluster prod: spec.replicas: is 0" in said
+    assert objects["Secret", "join"]["data"]["<made by>"]["server"] == "<endpoint of the Cluster>"
+
+
+def test_a_request_of_the_old_version_comes_to_the_same() -> None:
+    old = made("k0smotron.io/v1beta1", "JoinTokenRequest", "join", {"clusterRef": {"name": "prod"}, "expiry": "1h"})
+    assert rendered(old) == rendered(token(expiry="1h"))
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ({"expiry": "1 hour"}, "JoinTokenRequest join: spec.expiry: "),
+        ({"role": "controller"}, "JoinTokenRequest join: spec.role: "),
+        ({"rolle": "worker"}, "spec.rolle: is no field of a JoinTokenRequest"),
+        ({"clusterName": 5}, "spec.clusterName: "),
+    ],
+)
+def test_what_is_wrong_with_a_request(spec: Any, words: str) -> None:
+    _, said = rendered(token(**spec))
+    assert words in said
