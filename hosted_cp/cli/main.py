@@ -97,7 +97,8 @@ def run(**options: object) -> None:
     required=True,
     type=click.File("rb"),
     help="A manifest with objects of ours (Clusters, JoinTokenRequests, K0smotronControlPlanes, K0sWorkerConfigs, or"
-    " templates of these); - for standard input. What they belong to (Cluster API's Cluster, Machines) is read from the same file.",
+    " templates of these); - for standard input. What they belong to (Cluster API's Cluster, Machines) is read from the"
+    " same file.",
 )
 @click.option("--k0s-image", metavar="REPOSITORY", help="As for `run`.")
 @click.option("--etcd-image", metavar="IMAGE", help="As for `run`.")
