@@ -1,8 +1,9 @@
 """Questions to the world, asked beside the loop and never in it.
 
 A plan asks (`Plan.probes`); the answer is a `Finding` that stands in the next view of that object, and its key is put
-into the queue. Asking changes nothing anywhere. A good answer is kept as long as the object lives and never asked
-again; a bad one is asked again, later each time, for as long as plans go on asking: nobody polls a healthy tenant. What
+into the queue. Asking changes nothing anywhere. A good answer is kept, and not asked for again, for as long as plans go
+on asking; a bad one is asked again, later each time: nobody polls a healthy tenant. Once plans have stopped asking, an
+answer counts no more: a database that was there when a tenant began says nothing of why it does not serve now. What
 hangs costs its neighbours nothing: every question has a deadline, and the number asked at once is bounded.
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+import traceback
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -76,6 +78,11 @@ class Prober(Generic[K]):
     def ask(self, key: K, about: Observed, probes: Iterable[Probe]) -> float | None:
         """Ask what is not known yet. Returns the seconds until a bad answer may be asked for again, if there is one."""
         pauses: list[float] = []
+        probes = tuple(probes)
+        wanted = {(probe.kind, probe.key, probe.arguments) for probe in probes}
+        known = self._asked.get(about.uid, {})
+        for old in [each for each, question in known.items() if each not in wanted and question.task is None]:
+            del known[old]
         for probe in probes:
             asked = self._asked.setdefault(about.uid, {})
             question = asked.setdefault((probe.kind, probe.key, probe.arguments), _Question())
@@ -115,6 +122,11 @@ class Prober(Generic[K]):
             ok, message = False, str(failure)
         except ApiError as error:
             ok, message = False, str(error)
+        except Exception as fault:  # noqa: BLE001 - told as an answer, and logged
+            # A fault of ours must not be taken for an answer that is still to come. (Its words might quote a Secret.)
+            where = "".join(traceback.format_tb(fault.__traceback__))
+            log.error("probe %s of %s: a fault of the operator, %s:\n%s", probe.kind, about.ref, type(fault), where)
+            ok, message = False, "the question could not be asked, by a fault of the operator; its log says more"
         question.task = None
         question.finding = Finding(probe=probe, ok=ok, message=message, at=self.now())
         if not ok:
@@ -179,6 +191,8 @@ def dial(secrets: SecretData) -> Asker:
             raise ProbeFailed(f"{where} {fault}: correct Secret {arguments['secret']}, or the database") from None
         except TimeoutError:
             raise ProbeFailed(f"{where} does not answer") from None
+        except (ValueError, OverflowError):
+            raise ProbeFailed(f"{where} is no address: correct host and port in the data source") from None
         except OSError as fault:
             raise ProbeFailed(f"{where} does not answer: {fault.strerror or type(fault).__name__}") from None
         return f"{where} accepts connections"
