@@ -22,6 +22,7 @@ import msgspec
 import orjson
 
 from hosted_cp.kube.credentials import Credentials
+from hosted_cp.kube.deep import cut
 from hosted_cp.kube.errors import ApiError, DeadlineExceeded, ServerFault, Unreachable, error_from
 from hosted_cp.kube.resources import Resource
 from hosted_cp.planning.actions import FIELD_MANAGER, Object
@@ -104,6 +105,28 @@ class _Line(msgspec.Struct):
 
 _decode_list = msgspec.json.Decoder(_List).decode
 _decode_line = msgspec.json.Decoder(_Line).decode
+
+
+def _taken_apart(content: bytes) -> tuple[_ListMetadata, tuple[bytes, ...]]:
+    """A list and its items, whatever is in them. Raises `msgspec.DecodeError`."""
+    try:
+        decoded = _decode_list(content)
+        return decoded.metadata, tuple(bytes(item) for item in decoded.items or ())
+    except RecursionError:
+        text, items = cut(content, levels=2)
+        return _decode_list(text).metadata, tuple(items)
+
+
+def _event(line: bytes) -> tuple[str, bytes]:
+    """The type and the object of a line. Raises `msgspec.DecodeError`."""
+    try:
+        decoded = _decode_line(line)
+        return decoded.type, bytes(decoded.object)
+    except RecursionError:
+        text, pieces = cut(line, levels=1)
+        if len(pieces) != 1:
+            raise msgspec.DecodeError("an event of more than one object") from None
+        return _decode_line(text).type, pieces[0]
 
 
 class ApiClient:
@@ -197,11 +220,10 @@ class ApiClient:
                 kind=resource.kind, query=query, headers=headers, deadline=deadline,
             )  # fmt: skip
             try:
-                decoded = _decode_list(content)
+                metadata, items = _taken_apart(content)
             except msgspec.DecodeError as fault:
                 raise ServerFault(f"unusable list of {resource.plural}: {fault}") from fault
-            metadata, items = decoded.metadata, tuple(bytes(item) for item in decoded.items or ())
-            del content, decoded  # a second copy of megabytes, for as long as the page is worked on
+            del content  # a second copy of megabytes, for as long as the page is worked on
             yield Page(items=items, resource_version=metadata.resourceVersion)
             if not metadata.continue_:
                 return
@@ -252,12 +274,12 @@ class ApiClient:
             begun()
             async for line in _lines(answer.content):
                 try:
-                    event = _decode_line(line)
+                    kind, raw = _event(line)
                 except msgspec.DecodeError as fault:
                     raise ServerFault(f"unusable line in a watch of {resource.plural}") from fault
-                if event.type == "ERROR":
-                    raise _error_in_stream(bytes(event.object))
-                yield WatchEvent(type=event.type, raw=bytes(event.object))
+                if kind == "ERROR":
+                    raise _error_in_stream(raw)
+                yield WatchEvent(type=kind, raw=raw)
 
     # -- writing -------------------------------------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import msgspec
 
+from hosted_cp.kube.deep import cut
 from hosted_cp.kube.resources import CONFIG_MAP, SECRET, Resource
 from hosted_cp.pki.facts import config_map_facts, secret_facts
 from hosted_cp.planning.actions import FIELD_MANAGER, Ref
@@ -107,10 +108,17 @@ class Glimpse:
 def glimpse(raw: bytes) -> Glimpse:
     """Two microseconds instead of up to 500 (the facts of a Secret). Raises `Unreadable`."""
     try:
-        found = _named(raw).metadata
+        found = _named_at_any_depth(raw).metadata
     except msgspec.DecodeError:
         raise Unreadable("what was sent is no object") from None
     return Glimpse(namespace=found.namespace, name=found.name, uid=found.uid, resource_version=found.resourceVersion)
+
+
+def _named_at_any_depth(raw: bytes) -> _Named:
+    try:
+        return _named(raw)
+    except RecursionError:
+        return _named(cut(raw, levels=2)[0])
 
 
 def observe(
@@ -129,6 +137,9 @@ def observe(
         )
     except (msgspec.DecodeError, KeyError) as fault:
         raise Unreadable(f"an object of kind {resource.kind} cannot be read: {type(fault).__name__}") from None
+    except RecursionError:
+        deep = "is nested too deeply to be read (some 1,000 levels), and is passed over: flatten it, or delete it"
+        raise Unreadable(f"an object of kind {resource.kind} {deep}") from None
     managers = metadata.managedFields or ()
     namespace = metadata.namespace
     annotations = metadata.annotations or {}
