@@ -36,6 +36,11 @@ V_co = TypeVar("V_co", covariant=True)
 #: How often one key is planned in a row before others get a turn. If something was written each time, it is a failure.
 ROUNDS = 12
 
+#: Seconds after which a key with a later date is planned all the same. Dates are kept by a clock that only counts, and
+#: stand for moments of the clock on the wall: one that was wrong and has been set right, or a machine that slept, would
+#: make a renewal late by as much. A plan that finds nothing due costs no request.
+LONGEST_SLEEP = 3600.0
+
 
 class Key(NamedTuple):
     """Names the object of a controller's kind that is worked on."""
@@ -196,7 +201,7 @@ class Loop(Generic[V]):
                     said_all = plan.last_word and not plan.actions
                     if (said_all or not result.writes) and not healed:
                         pauses = [pause for pause in (plan.retry_after, ask_again) if pause is not None]
-                        self.queue.done(key, after=min(pauses) if pauses else None)
+                        self.queue.done(key, after=min(*pauses, LONGEST_SLEEP) if pauses else None)
                         return "settled"
                 case Verdict.REPLAN:
                     pass

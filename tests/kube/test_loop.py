@@ -12,7 +12,7 @@ import pytest
 
 from hosted_cp.kube.cache import Caches, Watched
 from hosted_cp.kube.client import ApiClient
-from hosted_cp.kube.loop import ROUNDS, Key, Look, Loop
+from hosted_cp.kube.loop import LONGEST_SLEEP, ROUNDS, Key, Look, Loop
 from hosted_cp.kube.metrics import Metrics
 from hosted_cp.kube.observing import Glimpse
 from hosted_cp.kube.outcome import Result, Verdict
@@ -121,6 +121,37 @@ def test_after_a_status_it_is_planned_again_unless_nothing_can_follow(last_word:
         await asyncio.sleep(1)
         assert loop.queue.idle
         assert len(controller.told) == (1 if last_word else 3)
+        loop.stop()
+        await running
+
+    run(scenario())
+
+
+@dataclass(kw_only=True)
+class Far(Always):
+    """A controller that has something to do in a hundred days."""
+
+    def plan(self, view: None) -> Plan:
+        return Plan(status={}, retry_after=100 * 86400.0, last_word=True)
+
+
+def test_a_far_date_is_looked_at_again_because_the_clock_on_the_wall_may_be_set() -> None:
+    """The clock was wrong by months when the date was reckoned: then it is set right, and no event tells of it."""
+
+    async def scenario() -> None:
+        controller = Far()
+        prober: Prober[Key] = Prober(askers={}, enqueue=lambda key: None, now=cast(Any, None))
+        loop = Loop(
+            controller,
+            caches=Caches(cast(ApiClient, None), []),
+            runner=Writes(most=0),
+            prober=prober,
+            metrics=Metrics(),
+        )
+        running = asyncio.create_task(loop.run())
+        loop.wake(KEY)
+        await asyncio.sleep(3 * LONGEST_SLEEP + 1)
+        assert len(controller.told) == 4
         loop.stop()
         await running
 
