@@ -28,7 +28,9 @@ def box(ax: Axes, x: float, y: float, width: float, height: float, *, title: str
     shape = FancyBboxPatch((x, y), width, height, boxstyle="round,pad=0,rounding_size=0.8", fc=fill, ec=INK, lw=0.9)
     ax.add_patch(shape)
     ax.text(x + 1.2, y + height - 1.1, title, weight="bold", va="top", ha="left", color=INK)
-    ax.text(x + 1.2, y + height - 4.1, lines, va="top", ha="left", color=INK, fontsize=8.5, linespacing=1.45)
+    # Each by itself: the pitch of a text of several lines would depend on which letters are in them.
+    for number, line in enumerate(lines.splitlines()):
+        ax.text(x + 1.2, y + height - 5.4 - 2.3 * number, line, va="baseline", ha="left", color=INK, fontsize=8.5)
 
 
 def arrow(
@@ -40,8 +42,12 @@ def arrow(
     at: tuple[float, float] | None = None,
     dashed: bool = False,
     bend: float = 0.0,
+    ground: str = "#ffffff",
 ) -> None:
-    """An arrow in the direction in which the connection is opened, or things are carried (dashed)."""
+    """An arrow in the direction in which the connection is opened, or things are carried (dashed).
+
+    Its text stands on a `ground` of its own, so that no line runs through it.
+    """
     ax.add_patch(
         FancyArrowPatch(
             start, end, arrowstyle="-|>", mutation_scale=11, lw=1.1, color=INK, ls="--" if dashed else "-",
@@ -50,7 +56,10 @@ def arrow(
     )  # fmt: skip
     if text:
         x, y = at or ((start[0] + end[0]) / 2, (start[1] + end[1]) / 2)
-        ax.text(x, y, text, ha="center", va="center", fontsize=8.5, color=INK, linespacing=1.35)
+        ax.text(
+            x, y, text, ha="center", va="center", fontsize=8.5, color=INK, linespacing=1.35,
+            bbox={"facecolor": ground, "edgecolor": "none", "pad": 1.5},
+        )  # fmt: skip
 
 
 def draw(file: Path) -> None:
@@ -76,21 +85,21 @@ def _parts(ax: Axes) -> None:
 
 def _management_cluster(ax: Axes) -> None:
     box(ax, 1, 1, 77, 56, title="management cluster", fill=FRAME)
-    written = "Cluster\nJoinTokenRequest\n\nstatus, conditions and\nEvents come back"
-    box(ax, 3, 32, 20, 18, title="what you write", lines=written, fill=USER)
-    loop = "watch\n→ queue\n→ view\n→ plan (pure)\n→ execute\n→ status"
-    box(ax, 3, 4, 20, 21, title="hosted-cp", lines=loop, fill=OURS)
+    written = "Cluster\nJoinTokenRequest\n(kinds of Cluster API)\n\nstatus, conditions and\nEvents come back"
+    box(ax, 3, 31, 21, 22, title="what you write", lines=written, fill=USER)
+    loop = "event\n→ queue\n→ view\n→ plan (pure)\n→ execute\n→ status"
+    box(ax, 3, 3.5, 21, 21, title="hosted-cp", lines=loop, fill=OURS)
     box(ax, 34, 3.5, 42, 49.5, title="one tenant", fill="#ffffff")
     service = "API server and konnectivity:\nClusterIP, NodePort or LoadBalancer"
     box(ax, 36, 37.5, 38, 11.5, title="Service  kmc-<name>…", lines=service, fill=PODS)
     box(ax, 36, 21.5, 17, 13, title="StatefulSet", lines="kmc-<name>\n1, 2, 3… k0s\ncontrollers", fill=PODS)
     store = "kmc-<name>-etcd\n1 or 3 members\n(or your database)"
     box(ax, 56, 21.5, 18, 13, title="StatefulSet", lines=store, fill=PODS)
-    secrets = "CAs, certificates, k0s config, permit,\n<name>-kubeconfig,\njoin tokens"
-    box(ax, 36, 5.5, 38, 13, title="Secrets", lines=secrets, fill=PODS)
-    arrow(ax, (11, 25), (11, 32), "watches", at=(16.2, 28.5))
-    arrow(ax, (23, 17), (34, 22), "creates,\nrepairs", at=(28, 23.6))
-    arrow(ax, (23, 9), (34, 9), "signs", at=(28.4, 10.6))
+    secrets = "authorities, certificates, k0s config,\n<name>-kubeconfig, join tokens"
+    box(ax, 36, 6.5, 38, 11, title="Secrets", lines=secrets, fill=PODS)
+    arrow(ax, (13.5, 24.5), (13.5, 31), "watches", at=(18.6, 27.8), ground=FRAME)
+    arrow(ax, (24, 17.5), (34, 17.5), "creates,\nrepairs", at=(29, 21), ground=FRAME)
+    arrow(ax, (24, 11), (34, 11), "signs", at=(29, 12.7), ground=FRAME)
     arrow(ax, (44.5, 37.5), (44.5, 34.5))
     arrow(ax, (53, 28), (56, 28))
 
@@ -99,20 +108,12 @@ def _outside(ax: Axes) -> None:
     box(ax, 91, 31, 29, 22, title="another network", fill=EDGE)
     worker = "k0s worker --token-file …\nkubelet, containerd,\nkonnectivity agent, pods"
     box(ax, 93, 33, 25, 14.5, title="worker", lines=worker, fill="#ffffff")
-    box(
-        ax,
-        91,
-        4,
-        29,
-        15,
-        title="you, or a pipeline",
-        lines="kubectl get, logs, exec\nwith the tenant's kubeconfig",
-        fill=EDGE,
-    )
+    tools = "kubectl get, logs, exec\nwith the tenant's kubeconfig"
+    box(ax, 91, 6.5, 29, 11, title="you, or a pipeline", lines=tools, fill=EDGE)
     arrow(ax, (93, 44.5), (74, 44.5), "outgoing only,\nto both ports", at=(84.6, 48))
-    arrow(ax, (93, 19), (74, 40), "the published\naddress", at=(84.2, 24.6))
-    arrow(ax, (74, 9), (91, 9), "kubeconfig,\njoin token", at=(84.6, 12.2), dashed=True)
-    arrow(ax, (106, 19), (106, 33), "join token", at=(111.4, 26), dashed=True)
+    arrow(ax, (95, 17.5), (74, 39.5), "the published\naddress", at=(84.5, 28.5))
+    arrow(ax, (74, 10), (91, 10), "kubeconfig,\njoin token", at=(84.6, 13.4), dashed=True)
+    arrow(ax, (108, 17.5), (108, 33), "join token", at=(108, 24.3), dashed=True)
 
 
 # --- Cluster API: who waits for whom ----------------------------------------------------------------------------------
@@ -141,7 +142,7 @@ def _cluster_api(ax: Axes) -> None:
         (1, 1, "pods; the API answers:\ninitialized, endpoint"),
         (1, 3, "network, if any:\nprovisioned"),
         (2, 0, "endpoint into the Cluster;\nstatus.initialization"),
-        (3, 0, "control plane stable:\nMachine, K0sWorkerConfig,\ninfrastructure machine"),
+        (3, 0, "control plane stable:\nMachine, its config and\ninfrastructure machine"),
         (4, 2, "token in the tenant,\nSecret with user data"),
         (5, 0, "name of the Secret\ninto the Machine"),
         (6, 3, "host with the\nuser data"),
@@ -193,7 +194,8 @@ def _leads(ax: Axes, start: tuple[int, int], end: tuple[int, int], text: str) ->
     finish = (_middle(to_lane) - side * _WIDE / 2, _height(to_level) + (0 if side > 0 else 2))
     if to_level != level and side > 0:
         finish = (_middle(to_lane), _height(to_level) + 3.9)
-    where = ((begin[0] + finish[0]) / 2, (begin[1] + finish[1]) / 2 + (2.4 if text else 0))
+    # Upon the arrow, a third of the way along, where neither a lifeline nor another arrow crosses it.
+    where = (begin[0] + (finish[0] - begin[0]) * 0.3, begin[1] + (finish[1] - begin[1]) * 0.3)
     arrow(ax, begin, finish, text, at=where)
 
 
