@@ -13,7 +13,7 @@ export PATH := $(VENV)/bin:$(PATH)
 unexport KUBECONFIG
 
 help:
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
 
 # No prerequisite: the lock file's digest is in the folder's name, and a fresh clone's newer file must not remake what
 # others are using. Two that find it missing make it once.
