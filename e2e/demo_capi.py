@@ -85,7 +85,9 @@ def _demo(lab_name: str, *, keep: bool) -> None:
     print(f"\nFrom kubectl apply to two Ready nodes:\n{timeline.table(taken)}")
     print("\nPhases:\n" + phases.table())
     print(f"  all in all {time.monotonic() - begun:.1f} s\n")
-    print(f"`make demo-capi-down` removes every trace; the management cluster: export KUBECONFIG={lab.kubeconfig}")
+    print(f"The management cluster goes on running{', with the cluster' if keep else ''}. To look around:\n")
+    print(f"  alias management='{lab.programs.kubernetes / 'kubectl'} --kubeconfig {lab.kubeconfig}'\n")
+    print("`make demo-capi-down` removes every trace.")
 
 
 if __name__ == "__main__":
