@@ -2,25 +2,23 @@
 
 A fault here would else show on a machine that never joins, where nobody looks. So it is told before any machine is
 made, and to who writes the object. What needs a Secret, a ConfigMap or a Machine is judged by
-`hosted_cp.machines.checks`, which has it all; so are Butane's dialects and how arguments are split. The rules on files,
-versions and Windows are k0smotron's.
+`hosted_cp.machines.checks`, which has it all; so is how arguments are split. The rules on files, versions and Windows
+are k0smotron's.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 
-from hosted_cp.api import checks, machine_rules, text
+from hosted_cp.api import butane, checks, machine_rules
 from hosted_cp.api.control_plane_checks import Support, version_problems
 from hosted_cp.api.problems import Problem
-from hosted_cp.api.worker_config import ContentSource, File, Ignition, K0sWorkerConfigSpec, Provisioner
+from hosted_cp.api.worker_config import ContentSource, File, K0sWorkerConfigSpec, Provisioner
 
 #: Label of the bootstrap Secret by which Cluster API finds it.
 CLUSTER_LABEL = "cluster.x-k8s.io/cluster-name"
 
-_BUTANE_VERSION = re.compile(r"\d{1,3}\.\d{1,3}\.\d{1,3}(-experimental)?", re.ASCII)
 #: What the bootstrap data itself gives to `k0s worker`.
 _OUR_FLAGS = ("--token-file",)
 
@@ -92,38 +90,15 @@ def _provisioner(given: Provisioner) -> Iterator[Problem]:
             fault=f"is set, and nothing fills in data of the instance in type {given.type} on {given.platform}",
             remedy="leave it out, or use type cloud-config on linux",
         )
-    if given.ignition is not None:
-        yield from _ignition(given.ignition, f"{field}.ignition")
+    if given.type == "ignition" and given.ignition is not None:
+        yield from butane.problems(
+            variant=given.ignition.variant,
+            version=given.ignition.version,
+            additional=given.ignition.additional_config or "",
+            field=f"{field}.ignition",
+        )
     if given.custom_user_data_ref is not None:
         yield from _source(given.custom_user_data_ref, f"{field}.customUserDataRef")
-
-
-def _ignition(given: Ignition, field: str) -> Iterator[Problem]:
-    if not _BUTANE_VERSION.fullmatch(given.version):
-        yield Problem(
-            field=f"{field}.version",
-            fault=f"{given.version[:64]!r} is no version of a Butane variant",
-            remedy="write one such as 1.5.0",
-        )
-    if not given.additional_config:
-        return
-    try:
-        config = text.load(given.additional_config)
-    except text.TextError as error:
-        yield Problem(
-            field=f"{field}.additionalConfig", fault=str(error).replace("it ", "", 1), remedy="write a Butane config"
-        )
-        return
-    if not isinstance(config, Mapping):
-        yield Problem(field=f"{field}.additionalConfig", fault="is no object", remedy="write a Butane config")
-        return
-    for key in ("variant", "version"):
-        if not isinstance(config.get(key), str):
-            yield Problem(
-                field=f"{field}.additionalConfig",
-                fault=f"has no {key}, and is a Butane config of its own",
-                remedy=f"write {key}: {getattr(given, key)} into it",
-            )
 
 
 def _files(spec: K0sWorkerConfigSpec, *, windows: bool) -> Iterator[Problem]:

@@ -6,10 +6,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from hosted_cp.api import machine_rules
+from hosted_cp.api import butane, machine_rules
 from hosted_cp.api.problems import Problem
 from hosted_cp.machines.arguments import argument_problems
-from hosted_cp.machines.butane import ButaneError, ignition_config, ignition_version
 from hosted_cp.machines.worker import Format, Platform, Worker
 
 _DIGEST = re.compile(r"[0-9a-fA-F]{64}")
@@ -38,27 +37,12 @@ def _format(worker: Worker, field: str) -> Iterator[Problem]:
     if worker.ignition is None:
         yield machine_rules.ignition_missing(place)
         return
-    try:
-        version = ignition_version(worker.ignition.variant, worker.ignition.version)
-    except ButaneError as error:
-        fault, _, remedy = str(error).partition("; ")
-        yield Problem(field=f"{place}.ignition", fault=fault, remedy=remedy)
-        return
-    if not worker.ignition.additional_config:
-        return
-    place = f"{place}.ignition.additionalConfig"
-    try:
-        other = ignition_config(worker.ignition.additional_config)["ignition"]["version"]
-    except ButaneError as error:
-        fault, _, remedy = str(error).partition("; ")
-        yield Problem(field=place, fault=fault, remedy=remedy or "correct it")
-        return
-    if other != version:
-        yield Problem(
-            field=place,
-            fault=f"mismatched Ignition versions between initial config ({version}) and additional config ({other})",
-            remedy="use the same variant and version in both",
-        )
+    yield from butane.problems(
+        variant=worker.ignition.variant,
+        version=worker.ignition.version,
+        additional=worker.ignition.additional_config,
+        field=f"{place}.ignition",
+    )
 
 
 def _download(worker: Worker, field: str) -> Iterator[Problem]:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from hosted_cp.api.butane import ButaneError, data_url, ignition_config, ignition_version
 from hosted_cp.api.machine_rules import mode
-from hosted_cp.machines.butane import ButaneError, data_url, ignition_config, ignition_version
 from hosted_cp.machines.commands import linux_commands
 from hosted_cp.machines.files import Written, written
 from hosted_cp.machines.templating import template

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from hosted_cp.machines.cloud_config import INSTANCE_DATA, cloud_config
 from hosted_cp.machines.files import written
 from hosted_cp.machines.ignition import ignition
-from hosted_cp.machines.windows import powershell_data
+from hosted_cp.machines.powershell import powershell_data
 from hosted_cp.machines.worker import (
     SMALLEST_LIMIT,
     Format,

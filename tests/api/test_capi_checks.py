@@ -31,6 +31,7 @@ def plane(spec: dict[str, Any], *, cluster: str = "demo", **arguments: Any) -> d
 
 
 IGNITION = {"variant": "flatcar", "version": "1.1.0"}
+FLATCAR = "variant: flatcar\nversion: 1.1.0\n"
 KEY = {"name": "a", "key": "b"}
 FILE = {"path": "/etc/a", "content": "x"}
 
@@ -100,7 +101,7 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
     (
         provisioner(type="ignition", ignition={**IGNITION, "version": "one"}),
         "spec.provisioner.ignition.version",
-        "1.5.0",
+        "'one' of flatcar is unknown; use one of 1.0.0, 1.1.0",
     ),
     (
         provisioner(type="ignition", ignition={**IGNITION, "additionalConfig": "a: ["}),
@@ -116,6 +117,16 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
         provisioner(type="ignition", ignition={**IGNITION, "additionalConfig": "version: 1.1.0"}),
         "spec.provisioner.ignition.additionalConfig",
         "has no variant, and is a Butane config of its own; write variant: flatcar",
+    ),
+    (
+        provisioner(type="ignition", ignition={**IGNITION, "additionalConfig": "variant: fcos\nversion: 1.0.0\n"}),
+        "spec.provisioner.ignition.additionalConfig",
+        "mismatched Ignition versions",
+    ),
+    (
+        provisioner(type="ignition", ignition={**IGNITION, "additionalConfig": f"{FLATCAR}storage: {{trees: []}}"}),
+        "spec.provisioner.ignition.additionalConfig",
+        "storage.trees: there is no folder to take a tree from; write storage.files",
     ),
     (
         provisioner(type="ignition", instanceData=True, ignition=IGNITION),

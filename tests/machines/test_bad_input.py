@@ -45,7 +45,7 @@ def why(made: Plan) -> str:
 
 BAD: list[tuple[dict[str, Any], str, str]] = [
     (ignition(variant="suse"), "SpecInvalid: spec.provisioner.ignition.variant: should be 'fcos'", "; use one of"),
-    (ignition(version="9.9.9"), "SpecInvalid: spec.provisioner.ignition: ", "'9.9.9' of fcos is unknown; "),
+    (ignition(version="9.9.9"), "SpecInvalid: spec.provisioner.ignition.version: ", "'9.9.9' of fcos is unknown; "),
     (file(path=None), "SpecInvalid: spec.files[0].path: is missing", "write the absolute path"),
     (file(permissions="rwx"), "SpecInvalid: spec.files[0].permissions: ", 'write one such as "0644"'),
     (

@@ -40,12 +40,12 @@ def test_good_workers_have_none(variant: str) -> None:
         ({"format": Format.IGNITION}, "spec.provisioner.ignition", "is missing"),
         (
             {"format": Format.IGNITION, "ignition": Ignition(variant="x", version="1.5.0")},
-            "spec.provisioner.ignition",
+            "spec.provisioner.ignition.variant",
             "'x'",
         ),
         (
             {"format": Format.IGNITION, "ignition": Ignition(variant="fcos", version="9.9.9")},
-            "spec.provisioner.ignition",
+            "spec.provisioner.ignition.version",
             "'9.9.9' of fcos is unknown",
         ),
         (additional("a: ["), "spec.provisioner.ignition.additionalConfig", "neither YAML nor JSON"),

@@ -6,7 +6,7 @@ import base64
 
 import pytest
 
-from hosted_cp.machines.butane import SPECIFICATIONS, ButaneError, ignition_config, ignition_version
+from hosted_cp.api.butane import SPECIFICATIONS, ButaneError, ignition_config, ignition_version
 
 HEAD = "variant: fcos\nversion: 1.5.0\n"
 

@@ -9,10 +9,10 @@ not know: half a translation would boot a machine that lacks something. Rules: B
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from hosted_cp.api.problems import path
+from hosted_cp.api.problems import Problem, path
 from hosted_cp.api.text import TextError, load
 
 _OPENSHIFT = {f"4.{minor}.0": "3.2.0" for minor in range(8, 14)}
@@ -68,6 +68,47 @@ class ButaneError(ValueError):
     """The document cannot be translated; the message says where and why, and what to do."""
 
 
+def problems(*, variant: str, version: str, additional: str, field: str) -> Iterator[Problem]:
+    """Everything that is wrong with `spec.provisioner.ignition` (its place is `field`): asked when it is written, and
+    of the worker that was made of it. None where `ignition_version` and `ignition_config` do."""
+    try:
+        ours = ignition_version(variant, version)
+    except ButaneError as error:
+        yield _problem(f"{field}.{'version' if variant in SPECIFICATIONS else 'variant'}", error)
+        return
+    if not additional:
+        return
+    place = f"{field}.additionalConfig"
+    try:
+        document = _document(additional)
+    except ButaneError as error:
+        yield _problem(place, error)
+        return
+    unsaid = [key for key in ("variant", "version") if not isinstance(document.get(key), str)]
+    for key in unsaid:
+        said = {"variant": variant, "version": version}[key]
+        fault = f"has no {key}, and is a Butane config of its own"
+        yield Problem(field=place, fault=fault, remedy=f"write {key}: {said} into it")
+    if unsaid:
+        return
+    try:
+        theirs = ignition_config(additional)["ignition"]["version"]
+    except ButaneError as error:
+        yield _problem(place, error)
+        return
+    if theirs != ours:
+        yield Problem(
+            field=place,
+            fault=f"mismatched Ignition versions between initial config ({ours}) and additional config ({theirs})",
+            remedy="use the same variant and version in both",
+        )
+
+
+def _problem(field: str, error: ButaneError) -> Problem:
+    fault, _, remedy = str(error).removeprefix("it ").partition("; ")
+    return Problem(field=field, fault=fault, remedy=remedy or "correct it")
+
+
 def ignition_version(variant: str, version: str) -> str:
     """Ignition's version for a version of Butane. Raises `ButaneError`."""
     versions = SPECIFICATIONS.get(variant)
@@ -80,16 +121,21 @@ def ignition_version(variant: str, version: str) -> str:
 
 def ignition_config(text: str) -> dict[str, Any]:
     """The Ignition config that a Butane document stands for. Raises `ButaneError`."""
-    try:
-        document = load(text)
-    except TextError as error:
-        raise ButaneError(f"{error}; write one YAML document") from None
-    if not isinstance(document, Mapping):
-        raise ButaneError("it is no object; write a Butane document")
+    document = _document(text)
     rest = {key: value for key, value in document.items() if key not in ("variant", "version")}
     version = ignition_version(str(document.get("variant", "")), str(document.get("version", "")))
     translated: dict[str, Any] = _translate(rest, ())
     return {**translated, "ignition": {**translated.get("ignition", {}), "version": version}}
+
+
+def _document(text: str) -> Mapping[Any, Any]:
+    try:
+        document = load(text)
+    except TextError as error:
+        raise ButaneError(f"{error}; write a Butane config") from None
+    if not isinstance(document, Mapping):
+        raise ButaneError("it is no object; write a Butane config")
+    return document
 
 
 def _translate(value: Any, place: tuple[str | int, ...]) -> Any:
