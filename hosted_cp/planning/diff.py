@@ -21,6 +21,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
 import orjson
 
 from hosted_cp.planning import quantity
@@ -64,9 +65,17 @@ _EMPTY_MATTERS = frozenset({"storageClassName", "volumeAttributesClassName"})
 #: Of a thousand tenants, each with five plain objects. (An entry takes some 200 bytes.)
 _HASHES: Memo[str] = Memo(most=8_000)
 _DIFFERENCES: Memo[str | None] = Memo(most=8_000)
+#: The same by those parts of the live object that are compared, for kinds most of whose versions differ in the status
+#: alone. (Compared are parts and no generations: not everything that is compared is counted by one.)
+_SAME_PARTS: Memo[str | None] = Memo(most=2_000)
+_OFTEN_COUNTED = ("PodDisruptionBudget", "StatefulSet")
 
+_parts = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 _SCALARS = (str, int, float)
+
+#: What it is (items of a list do not say), and what is never in a plan.
+_NOT_COMPARED = ("apiVersion", "kind", "status")
 
 
 class NotOurs(Exception):
@@ -186,7 +195,24 @@ def first_difference(wanted: Object, seen: Observed) -> str | None:
         return "the desired hash"
     if not seen.raw:
         return _first_missing(wanted, seen)
-    return _DIFFERENCES.get(spelled, seen.raw, answer=lambda: _first_missing(wanted, seen))
+    return _DIFFERENCES.get(spelled, seen.raw, answer=lambda: _first_missing_in_parts(wanted, spelled, seen))
+
+
+def _first_missing_in_parts(wanted: Object, spelled: bytes, seen: Observed) -> str | None:
+    """As `_first_missing`, which is not asked again for an object that differs from a former one in its status only."""
+    if wanted["kind"] not in _OFTEN_COUNTED:
+        return _first_missing(wanted, seen)
+    return _SAME_PARTS.get(spelled, *_compared(wanted, seen), answer=lambda: _first_missing(wanted, seen))
+
+
+def _compared(wanted: Object, seen: Observed) -> list[bytes]:
+    """Everything of the live object that `_first_missing` looks at, as it is spelled."""
+    live = _parts(seen.json)
+    metadata = _parts(live["metadata"])
+    return [
+        *(bytes(metadata.get(name, b"")) for name in sorted(wanted["metadata"])),
+        *(bytes(live.get(name, b"")) for name in sorted(wanted.keys() - {"metadata", *_NOT_COMPARED})),
+    ]
 
 
 def _first_missing(wanted: Object, seen: Observed) -> str | None:
@@ -194,8 +220,8 @@ def _first_missing(wanted: Object, seen: Observed) -> str | None:
     frozen = _FROZEN.get((wanted["apiVersion"], wanted["kind"]), ())
     shape = shape_of(wanted)
     for key, value in wanted.items():
-        if key in ("apiVersion", "kind", "status") or (wanted["kind"] == "Secret" and key in ("data", "stringData")):
-            continue  # what it is (items of a list do not say), never in a plan, and of Secrets never in the cache
+        if key in _NOT_COMPARED or (wanted["kind"] == "Secret" and key in ("data", "stringData")):
+            continue  # of Secrets no data are in the cache
         if not seen.raw and key not in ("apiVersion", "kind", "metadata"):
             continue
         if key == "spec":
@@ -248,7 +274,10 @@ def _missing_in_mapping(wanted: Mapping[str, Any], live: Any, shape: Shape, *, p
     if not isinstance(live, (dict, Mapping)):
         return path
     for key, value in wanted.items():
-        found = _missing(value, live.get(key), shape.at(key), "" if shape.free else key, path=f"{path}.{key}")
+        there = live.get(key)
+        if type(value) is type(there) and isinstance(value, _SCALARS) and value == there:
+            continue  # most of what there is: the same, whatever its shape
+        found = _missing(value, there, shape.at(key), "" if shape.free else key, path=f"{path}.{key}")
         if found:
             return found
     if shape.whole:

@@ -58,7 +58,16 @@ def canonical(text: object) -> str:
 
     What is no quantity comes back as it is, so that it equals only itself.
     """
+    amount = None
+    if isinstance(text, (str, int, float)) and not isinstance(text, bool):
+        amount = _amount(str(text))
+    return f"not a quantity: {text!r}" if amount is None else amount
+
+
+@lru_cache(maxsize=1024)
+def _amount(text: str) -> str | None:
+    """Seventy times for each tenant that is made: writing down a fraction takes longer than finding it."""
     try:
-        return str(parse(text))
+        return str(_parse(text))
     except QuantityError:
-        return f"not a quantity: {text!r}"
+        return None

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hosted_cp.planning import diff
 from hosted_cp.planning.actions import HASH_ANNOTATION, Apply, Create
 from hosted_cp.planning.diff import (
     OWN_METADATA_ANNOTATION,
@@ -25,6 +26,7 @@ from hosted_cp.planning.diff import (
     settle,
     stamped,
 )
+from hosted_cp.planning.observed import Observed
 from hosted_cp.planning.recipes import Inputs
 from tests.planning.samples import (
     CONFIG_MAP,
@@ -51,6 +53,31 @@ def test_what_we_wrote_is_not_written_again(body: dict[str, Any]) -> None:
     seen = observed(live_of(body))
     assert first_difference(body, seen) is None
     assert settle(body, seen, OWNER) is None
+
+
+def test_a_status_that_changes_is_no_reason_to_compare_the_rest_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    body = copy.deepcopy(STATEFUL_SET)
+    body["metadata"]["labels"]["case"] = "status"  # nobody has asked about this one before
+    asked: list[Observed] = []
+    compare = diff._first_missing
+
+    def counted(wanted: Mapping[str, Any], seen: Observed) -> str | None:
+        asked.append(seen)
+        return compare(wanted, seen)
+
+    monkeypatch.setattr(diff, "_first_missing", counted)
+    for version in range(5):
+        live = live_of(body)
+        live["metadata"]["resourceVersion"] = str(version)
+        live["status"] = {"replicas": version}
+        assert first_difference(body, observed(live)) is None
+    assert len(asked) == 1
+    live["metadata"]["labels"].pop("case")  # no generation counts this
+    assert first_difference(body, observed(live)) == "metadata.labels.case"
+    live["spec"]["replicas"] = 7
+    live["metadata"]["labels"]["case"] = "status"
+    assert first_difference(body, observed(live)) == "spec.replicas"
+    assert len(asked) == 3
 
 
 # --- equivalent forms ------------------------------------------------------------------------------------------------

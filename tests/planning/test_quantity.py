@@ -44,6 +44,12 @@ def test_what_is_no_quantity_is_refused_and_equals_only_itself(bad: object) -> N
     assert quantity.canonical(bad) != quantity.canonical("1")
 
 
+def test_a_truth_value_is_no_one_though_it_equals_one() -> None:
+    assert quantity.canonical(1) == quantity.canonical("1") == quantity.canonical(1.0)
+    assert quantity.canonical(True) != quantity.canonical(1)
+    assert quantity.canonical(float("nan")) != quantity.canonical("nan")
+
+
 @given(st.integers(min_value=-(10**12), max_value=10**12), st.sampled_from(["Ki", "Mi", "m", "k", "", "M", "u", "n"]))
 def test_parse_is_linear_in_the_number(number: int, suffix: str) -> None:
     unit = quantity.parse(f"1{suffix}")
