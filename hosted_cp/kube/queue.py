@@ -24,6 +24,9 @@ LONGEST_PAUSE = 60.0
 #: One turn in so many goes to routine while news wait.
 _ROUTINE_TURN = 5
 
+#: So many dates that have been replaced are kept, beside as many as there are keys, before they are looked for.
+_SPARE = 64
+
 
 class Closed(Exception):
     """The queue gives no more keys."""
@@ -240,11 +243,24 @@ class WorkQueue(Generic[K]):
         entry.due = due
         self._count += 1
         heapq.heappush(self._timers, (due, self._count, key))
+        if len(self._timers) > 2 * len(self._entries) + _SPARE:
+            self._drop_replaced()
         self._arm()
 
+    def _drop_replaced(self) -> None:
+        """Forget the dates that others have taken the place of: a far one is set anew whenever its key is worked on."""
+        self._timers = [
+            timer
+            for timer in self._timers
+            if (entry := self._entries.get(timer[2])) is not None and entry.due == timer[0]
+        ]
+        heapq.heapify(self._timers)
+
     def _arm(self) -> None:
-        """One timer of the loop for all keys, set for the earliest."""
+        """One timer of the loop for all keys, set for the earliest. (To set it anew costs more than a look.)"""
         if self._timer is not None:
+            if self._timers and self._timer.when() <= self._timers[0][0]:
+                return  # if it rings too early, it is set again
             self._timer.cancel()
             self._timer = None
         if self._timers and not self._closed:

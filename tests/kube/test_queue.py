@@ -125,6 +125,26 @@ def test_a_date_is_replaced_by_the_next_result() -> None:
     run(scenario())
 
 
+def test_dates_that_are_replaced_again_and_again_are_not_kept() -> None:
+    async def scenario() -> None:
+        queue: WorkQueue[str] = WorkQueue()
+        queue.add("slow")
+        await queue.get()
+        queue.done("slow", after=2_000.0)
+        for turn in range(1_000):
+            queue.add("often")
+            await queue.get()
+            queue.done("often", after=10_000.0 + turn)
+        assert len(queue._timers) < 100, "each of them would stay until its time has come"
+        assert queue.delayed == 2
+        queue.add("soon")
+        await queue.get()
+        queue.done("soon", after=5.0)
+        assert [(await queue.get(), now()) for _ in range(3)] == [("soon", 5.0), ("slow", 2_000.0), ("often", 10_999.0)]
+
+    run(scenario())
+
+
 def test_of_two_wishes_the_earlier_counts() -> None:
     async def scenario() -> None:
         queue: WorkQueue[str] = WorkQueue()
