@@ -30,7 +30,7 @@ from hosted_cp.k0s.config import (
     value_digest,
 )
 from hosted_cp.k0s.config import problems as config_problems
-from hosted_cp.planning.memo import Memo
+from hosted_cp.planning.memo import Memo, OfSubject
 from hosted_cp.planning.observed import Observed
 from hosted_cp.planning.recipes import Inputs
 
@@ -43,6 +43,9 @@ ETCD_CLIENT = f"{DIRECTORY}/etcd"
 
 #: By digest of the config: the digests of the Secret's values. Writing the text takes longer than the rest of a plan.
 _EXPECTED: Memo[dict[str, str]] = Memo(most=2_000)
+#: Of as many tenants as their specs are kept as read: the config, and its digest.
+_RECIPES: OfSubject[ConfigRecipe] = OfSubject(most=256)
+_DIGESTS: OfSubject[str] = OfSubject(most=256)
 
 
 def _kine(t: Tenant) -> Kine | None:
@@ -56,6 +59,7 @@ def dsn_secret(t: Tenant) -> Observed | None:
     return t.view.references.get(("Secret", name)) if name else None
 
 
+@once
 def hosted(t: Tenant) -> Hosted:
     """What k0s has to know of how the tenant is hosted."""
     kine = _kine(t)
@@ -87,14 +91,20 @@ def _recipe(t: Tenant) -> ConfigRecipe:
     named = kine.data_source_secret_name if kine else None
     secret = dsn_secret(t)
     digest = secret.secret.digests.get(DSN_KEY, "") if secret and secret.secret else ""
-    return ConfigRecipe(
-        config=hosted_config(t.spec.k0s_config, hosted(t)),
-        dsn_secret=named,
-        # (It stands on pod templates, too, which more people may read than Secrets.)
-        dsn_digest=_sealed(t, {DSN_KEY: digest}) if digest else "",
-        seal_secret=authorities.secret_name(t, "ca") if named else "",
-        password_file=f"{DIRECTORY}/{PASSWORD_FILE}" if has_password_file(t) else "",
-    )
+    # (It stands on pod templates, too, which more people may read than Secrets.)
+    sealed = _sealed(t, {DSN_KEY: digest}) if digest else ""
+    seal_secret = authorities.secret_name(t, "ca") if named else ""
+    password_file = f"{DIRECTORY}/{PASSWORD_FILE}" if has_password_file(t) else ""
+    return _RECIPES.get(
+        t.uid, t.spec, (hosted(t), named, sealed, seal_secret, password_file),
+        lambda: ConfigRecipe(
+            config=hosted_config(t.spec.k0s_config, hosted(t)),
+            dsn_secret=named,
+            dsn_digest=sealed,
+            seal_secret=seal_secret,
+            password_file=password_file,
+        ),
+    )  # fmt: skip
 
 
 def _sealed(t: Tenant, digests: Mapping[str, str]) -> str:
@@ -122,7 +132,7 @@ def has_password_file(t: Tenant) -> bool:
 
 def digest(t: Tenant) -> str:
     """Changes when the controllers have to be started anew because of their config."""
-    return t.once("k0s config digest", lambda t: recipe(t).digest())
+    return t.once("k0s config digest", lambda t: _DIGESTS.get(t.uid, recipe(t), None, recipe(t).digest))
 
 
 def wanted(t: Tenant) -> list[Wanted]:
