@@ -321,12 +321,16 @@ def _finalizer(view: TokenView) -> list[Action]:
     ]
 
 
+def _found_in(view: TokenView) -> str:
+    return f"the token is in the Secret {view.owner.ref.name}, under the key {tokens.TOKEN_KEY}"
+
+
 def _report(view: TokenView, cause: Cause | None) -> dict[str, Any]:
     """Status and Events; `cause` says why there is no usable token."""
     old_status: Mapping[str, Any] = view.owner.get("status", default={})
     old = old_status.get("conditions") or []
     wanted = (
-        Condition(type=CONDITION, status="True", reason="Created")
+        Condition(type=CONDITION, status="True", reason="Created", message=_found_in(view))
         if cause is None
         else Condition(type=CONDITION, status="False", reason=cause.reason, message=cause.message)
     )

@@ -33,6 +33,8 @@ from tests.hosting.token_world import (
 )
 from tests.hosting.world import NAMESPACE, Material, World, running
 
+CREATED = f"True Created: the token is in the Secret {NAME}, under the key token"
+
 # --- making one -------------------------------------------------------------------------------------------------------
 
 
@@ -66,7 +68,7 @@ def test_the_secret_and_the_status_are_k0smotrons() -> None:
     said = request_status(world)
     assert said["tokenID"] == token(world).id
     assert said["expiration"] == "2026-11-21T13:00:00Z"
-    assert why(world) == "True Created: "
+    assert why(world) == CREATED
     assert said["deprecated"]["v1beta1"]["reconciliationStatus"] == "Reconciliation successful"
 
 
@@ -415,7 +417,7 @@ def test_the_token_follows_the_tenants_address() -> None:
     after = world.body("Secret", NAME)
     assert after["metadata"]["uid"] == before["metadata"]["uid"]
     assert after["metadata"]["annotations"][EXPIRES] == before["metadata"]["annotations"][EXPIRES]
-    assert why(world) == "True Created: "
+    assert why(world) == CREATED
     assert token_plan(world).actions == ()
     assert world.events == [], "nobody has to be told"
 
@@ -426,7 +428,7 @@ def test_a_failure_beside_a_token_that_can_be_used_is_said_once_and_takes_nothin
     world.server.edit(SECRET, lambda body: body["metadata"]["labels"].clear())
     world.refuses = lambda action: "admission webhook says no" if isinstance(action, PatchMetadata) else ""
     failure = work(world)
-    assert why(world) == "True Created: ", "the token can be used"
+    assert why(world) == CREATED, "the token can be used"
     said = request_status(world)["conditions"][1]
     assert (said["type"], said["status"], said["reason"]) == ("JoinTokenSecretUpToDate", "False", "WriteFailed")
     assert "admission webhook says no" in said["message"]
@@ -529,7 +531,7 @@ def test_another_tenant_of_the_same_name_gets_a_token_of_its_own() -> None:
     assert new.ca != old.ca
     assert new.secret == secret_data(known)["token-secret"].decode() != old.secret
     assert secret_data(known)["expiration"] == b"2026-11-21T13:00:00Z"
-    assert why(world) == "True Created: "
+    assert why(world) == CREATED
 
 
 def test_another_tenant_with_the_same_ca_and_address_is_another_one_too() -> None:
