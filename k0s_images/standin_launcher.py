@@ -22,7 +22,7 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.realpath(__file__)), "lib"))
 os.environ.setdefault("K0S_STANDIN_VERSION", "{minor}")
 
-from k0s_images.standin.cli import main
+from k0s_images.standin.entry import main
 
 sys.exit(main(sys.argv[1:]))
 """
@@ -34,7 +34,7 @@ import sys
 sys.path.insert(0, "{library}")
 os.environ.setdefault("K0S_STANDIN_VERSION", "{minor}")
 
-from k0s_images.standin.cli import main
+from k0s_images.standin.entry import main
 
 sys.exit(main(sys.argv[1:]))
 """

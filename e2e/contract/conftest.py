@@ -29,6 +29,16 @@ Facts = Callable[[str], Any]
 Start = Callable[..., Controller]
 
 
+#: Files that take longest, the longest first: where some run side by side, one that comes last is waited for alone.
+LONG = ("test_restart", "test_config", "test_life", "test_cluster", "test_etcd", "test_pki", "test_facts")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes long comes first."""
+    here, places = Path(__file__).parent, {name: place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(LONG)) if here in item.path.parents else len(LONG))
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """A given k0s is tested as what it is; the stand-in in each version it plays.
 

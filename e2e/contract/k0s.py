@@ -68,12 +68,18 @@ class Controller:
     def ready(self, *, within: float = READY_WITHIN) -> float:
         """Wait until the API server answers /readyz and k0s is up; the seconds it took."""
 
-        def answers() -> bool:
+        def listens() -> bool:
             if not self.process.running():
                 raise AssertionError(f"k0s ended: {self.tail()}")
-            return self.k0s("kubectl", "get", "--raw=/readyz") == "ok" and bool(self.k0s("status"))
+            return self.curl("/readyz")[0] != 0
 
-        return until(answers, within=within, what=f"/readyz of {self.machine.name}; log: {self.log}")
+        def answers() -> bool:
+            return listens() and self.k0s("kubectl", "get", "--raw=/readyz") == "ok" and bool(self.k0s("status"))
+
+        what = f"/readyz of {self.machine.name}; log: {self.log}"
+        # Cheap questions first: for most of the time that a start takes nobody listens.
+        begun = until(listens, within=within, what=what)
+        return begun + until(answers, within=max(1.0, within - begun), what=what)
 
     def refused(self, *, within: float = 20.0) -> str:
         """Wait until k0s ends with an error; its output."""

@@ -2,6 +2,6 @@
 
 import sys
 
-from k0s_images.standin.cli import main
+from k0s_images.standin.entry import main
 
 sys.exit(main(sys.argv[1:]))

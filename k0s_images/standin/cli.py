@@ -14,7 +14,18 @@ from typing import Any
 import yaml
 
 from k0s_images.standin import config as configuration
-from k0s_images.standin import documents, kubeconfig, layout, log, pki, service, status, sysinfo, tokens, versions
+from k0s_images.standin import (
+    documents,
+    kubeconfig,
+    kubectl,
+    log,
+    pki,
+    service,
+    status,
+    sysinfo,
+    tokens,
+    versions,
+)
 from k0s_images.standin.certificates import published_ca
 from k0s_images.standin.config import ClusterConfig, join_host_port
 from k0s_images.standin.errors import Fatal
@@ -327,12 +338,7 @@ def _config(words: Sequence[str], release: Release) -> int:
 
 
 def _kubectl(words: Sequence[str], _release: Release) -> int:
-    places = Layout(data=Path(os.environ.get("K0S_DATA_DIR", "/var/lib/k0s")))
-    environment = dict(os.environ)
-    if not any(w.split("=")[0] == "--kubeconfig" for w in words) and not environment.get("KUBECONFIG"):
-        environment["KUBECONFIG"] = str(places.admin_conf)
-    binary = layout.executable("kubectl", places)
-    os.execve(binary, ["kubectl", *words], environment)  # noqa: S606 - no shell is wanted
+    return kubectl.run(words)
 
 
 def _sysinfo(words: Sequence[str], _release: Release) -> int:
@@ -354,9 +360,9 @@ def _verb(words: Sequence[str], command: str, known: Sequence[str]) -> tuple[str
 
 
 _COMMANDS: dict[str, Callable[[Sequence[str], Release], int]] = {
-    "config": _config, "controller": _controller, "install": _install, "kubeconfig": _kubeconfig, "kubectl": _kubectl,
-    "kc": _kubectl, "server": _controller, "start": _start, "status": _status, "stop": _stop, "sysinfo": _sysinfo,
-    "token": _token, "version": _version, "worker": _worker,
+    "config": _config, "controller": _controller, "install": _install, "kubeconfig": _kubeconfig,
+    **dict.fromkeys(kubectl.NAMES, _kubectl), "server": _controller, "start": _start, "status": _status, "stop": _stop,
+    "sysinfo": _sysinfo, "token": _token, "version": _version, "worker": _worker,
 }  # fmt: skip
 
 

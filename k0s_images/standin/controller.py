@@ -199,7 +199,7 @@ class Controller:
             counted = leases.Elector(self._api, name, o.layout.invocation)
             tasks.start("lease", lambda: counted.run(self._elector_stop))
             if "konnectivity-server" not in o.disabled:
-                tasks.every("konnectivity", 10.0, leases.Counter(self._api, self._servers_changed).tick)
+                tasks.every("konnectivity", 10.0, leases.Counter(self._api, self._servers_changed).tick, at_once=True)
         # k0s makes the folders long before it writes into them, and an applier that looks in between sees empty stacks.
         for stack in self._stacks():
             layout.directory(o.layout.manifests / stack, 0o755)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from k0s_images.standin import documents
+from k0s_images.standin import documents, kubectl
 from k0s_images.standin.errors import Fatal
 
 
@@ -165,8 +165,4 @@ class RuntimeLock:
 
 def executable(name: str, layout: Layout) -> Path:
     """The component binary `name`: `<data-dir>/bin` first, then PATH; `Fatal` if there is none."""
-    for folder in (str(layout.bin), *os.environ.get("PATH", "").split(os.pathsep)):
-        candidate = Path(folder) / name
-        if folder and os.access(candidate, os.X_OK) and candidate.is_file():
-            return candidate
-    raise Fatal(f"failed to find the executable {name!r} in {layout.bin} or on PATH")
+    return Path(kubectl.executable(name, str(layout.bin)))
