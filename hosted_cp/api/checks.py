@@ -228,6 +228,7 @@ def _network_change(network: Network, old: Network | None) -> Iterator[Problem]:
         "podCIDR": (old.pod_cidr, network.pod_cidr),
         "serviceCIDR": (old.service_cidr, network.service_cidr),
         "clusterDomain": (old.cluster_domain, network.cluster_domain),
+        "provider": (old.provider, network.provider),
         "dualStack.enabled": (str(old.dual_stack).lower(), str(network.dual_stack).lower()),
         "dualStack.IPv6podCIDR": (old.pod_cidr_v6, network.pod_cidr_v6),
         "dualStack.IPv6serviceCIDR": (old.service_cidr_v6, network.service_cidr_v6),

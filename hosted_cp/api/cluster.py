@@ -43,6 +43,7 @@ from hosted_cp.api.status import CertificateExpiry, Conditions, Convertible, Dep
 DEFAULT_POD_CIDR = "10.244.0.0/16"
 DEFAULT_SERVICE_CIDR = "10.96.0.0/12"
 DEFAULT_CLUSTER_DOMAIN = "cluster.local"
+DEFAULT_NETWORK_PROVIDER = "kuberouter"
 DEFAULT_KEY_ALGORITHM = "ECDSA-P256"
 
 CertificateType = Literal["ca", "sa", "proxy", "etcd", "apiserver-etcd-client", "etcd-peer", "etcd-server"]
@@ -186,13 +187,13 @@ class Storage(Model):
     )
 
     type: Literal["etcd", "kine", "nats"] = "etcd"
-    """Which store."""
+    """Which store: etcd, or kine with SQLite, PostgreSQL or MySQL. `nats` is not supported yet."""
     etcd: Etcd = Etcd(persistence=EtcdPersistence())
     """For type `etcd`."""
     kine: Kine | None = None
-    """For type `kine`."""
+    """For type `kine`: an SQL database, or a SQLite file."""
     nats: Nats | None = None
-    """For type `nats`."""
+    """Not supported yet."""
 
 
 class Ingress(Model):
@@ -403,7 +404,7 @@ class ClusterSpec(Model):
 
 @dataclass(frozen=True, kw_only=True)
 class Network:
-    """The network ranges that a tenant keeps for life. IPv6 ranges are "" without dual-stack networking."""
+    """The network that a tenant keeps for life. IPv6 ranges are "" without dual-stack networking."""
 
     pod_cidr: str
     service_cidr: str
@@ -411,6 +412,8 @@ class Network:
     dual_stack: bool = False
     pod_cidr_v6: str = ""
     service_cidr_v6: str = ""
+    #: Who connects the pods. (k0s: to change it, all nodes have to be set up anew.)
+    provider: str = DEFAULT_NETWORK_PROVIDER
 
     @staticmethod
     def of(k0s_config: Mapping[str, Any] | None) -> Network:
@@ -424,6 +427,7 @@ class Network:
             dual_stack=dual.get("enabled") is True,
             pod_cidr_v6=_text(dual.get("IPv6podCIDR")),
             service_cidr_v6=_text(dual.get("IPv6serviceCIDR")),
+            provider=_text(network.get("provider")) or DEFAULT_NETWORK_PROVIDER,
         )
 
 

@@ -8,6 +8,8 @@ silently make a new CA.
 
 from __future__ import annotations
 
+import hashlib
+
 from hosted_cp.api.problems import Problem
 from hosted_cp.hosting.tenant import Tenant, once
 from hosted_cp.hosting.wanted import Wanted
@@ -21,6 +23,9 @@ COMMON_NAMES = {"ca": "kubernetes-ca", "proxy": "kubernetes-front-proxy-ca", "et
 ALL = (*COMMON_NAMES, "sa")
 SECRET_TYPE = "cluster.x-k8s.io/secret"  # noqa: S105
 CLUSTER_NAME = "cluster.x-k8s.io/cluster-name"
+
+#: On the controllers' pod template: digest of what is laid into k0s' PKI directory.
+PKI_DIGEST = "hosted-cp.io/pki-digest"
 
 
 @once
@@ -51,13 +56,42 @@ def is_ours(t: Tenant, purpose: str) -> bool:
 def usable(t: Tenant, purpose: str) -> bool:
     """Whether the Secret of an authority exists and holds what k0s would take."""
     secret = seen(t, purpose)
-    return secret is not None and (secret.secret is None or _fault(t, purpose, secret.secret) is None)
+    if secret is None or (purpose == "ca" and exchanged(t)):
+        return False
+    return secret.secret is None or _fault(t, purpose, secret.secret) is None
 
 
 def at_hand(t: Tenant, purpose: str) -> bool:
     """Whether an authority is usable, or an earlier action of this very plan makes it."""
     name = secret_name(t, purpose)
     return usable(t, purpose) or (seen(t, purpose) is None and any(each.ref.name == name for each in wanted(t)))
+
+
+def pki_digest(t: Tenant) -> str:
+    """Digest of the Secrets that are laid into k0s' PKI directory, by the digests of their values."""
+    total = hashlib.sha256()
+    for purpose in ("ca", "proxy", "sa"):
+        secret = seen(t, purpose)
+        for key in ("tls.crt", "tls.key"):
+            total.update((secret.secret.digests.get(key, "") if secret and secret.secret else "").encode() + b"\0")
+    return total.hexdigest()[:32]
+
+
+@once
+def exchanged(t: Tenant) -> bool:
+    """Whether the CA is another than the one that the controllers run with and the kubeconfig was made of.
+
+    Two witnesses, because whoever spoils one of them alone has exchanged nothing: it is set right again.
+    """
+    live, authority = t.view.own("StatefulSet", t.names.control_plane), seen(t, "ca")
+    facts = authority.secret if authority is not None else None
+    certificate = facts.certificates.get("tls.crt") if facts is not None else None
+    handed_out = t.view.own("Secret", t.names.kubeconfig)
+    kubeconfig = handed_out.secret.kubeconfigs.get("value") if handed_out and handed_out.secret else None
+    if live is None or certificate is None or kubeconfig is None or not kubeconfig.ca_fingerprint:
+        return False
+    started_with = live.get("spec", "template", "metadata", "annotations", PKI_DIGEST)
+    return started_with != pki_digest(t) and kubeconfig.ca_fingerprint != certificate.fingerprint
 
 
 @once
@@ -137,6 +171,16 @@ def problems(t: Tenant) -> list[Problem]:
                     remedy="put exactly one certificate (PEM) under tls.crt and its private key under tls.key"
                     if purpose != "sa"
                     else "put a public key (PEM) under tls.crt and its private key under tls.key",
+                )
+            )
+        elif purpose == "ca" and exchanged(t):
+            found.append(
+                Problem(
+                    field="spec.certificateRefs" if brought else field,
+                    fault=f"{f'{field} ' if brought else ''}holds another CA than the one that this tenant runs with;"
+                    " it would cut off every worker and client",
+                    remedy="bring the former one back; or, if all shall join and log in anew, delete StatefulSet"
+                    f" {t.names.control_plane}, which is made again with this CA",
                 )
             )
     return found

@@ -27,9 +27,6 @@ DATA = "/var/lib/k0s"
 PKI_SOURCE = "/pki"
 CONFIG = config.DIRECTORY
 
-#: On the pod template: digest of the authorities.
-PKI_DIGEST = "hosted-cp.io/pki-digest"
-
 #: purpose -> (file of tls.crt, file of tls.key) in k0s' pki directory.
 _FILES = {
     "ca": ("ca.crt", "ca.key"),
@@ -68,6 +65,14 @@ def rolled_out(t: Tenant) -> bool:
     return live is not None and rollouts.counted(live) and rollouts.number(live, "updatedReplicas") >= t.replicas
 
 
+def run_config(t: Tenant) -> bool:
+    """Whether all controllers run with the config that is wanted now. Not so after a crash between the writing of the
+    config and that of the StatefulSet: all have rolled out then, to what was wanted before."""
+    live = seen(t)
+    asked = live.get("spec", "template", "metadata", "annotations", config.DIGEST) if live is not None else None
+    return asked == config.digest(t) and rolled_out(t)
+
+
 def data_volume(t: Tenant) -> str:
     """The name of the data volume; claims are called `<this>-<pod>`."""
     claim = t.spec.persistence.persistent_volume_claim if t.spec.persistence.type == "pvc" else None
@@ -92,7 +97,7 @@ def stateful_set(t: Tenant) -> dict[str, Any]:
                 "labels": {**selector(t.name, "cluster"), COMPONENT: "control-plane"},
                 "annotations": {
                     config.DIGEST: config.digest(t),
-                    PKI_DIGEST: pki_digest(t),
+                    authorities.PKI_DIGEST: authorities.pki_digest(t),
                     leaves.MADE: rfc3339(leaves_made(t)),
                 },
             },
@@ -182,16 +187,6 @@ def image_of(t: Tenant) -> str:
     # The schema writes the usual repository into every object, so it cannot mean that the user wants just that.
     repository = t.spec.image if t.spec.image != usual else settings.k0s_image or usual
     return f"{repository}:{t.version.image_tag}"
-
-
-def pki_digest(t: Tenant) -> str:
-    """Digest of the authorities' Secrets by the digests of their values."""
-    total = hashlib.sha256()
-    for purpose in _FILES:
-        secret = authorities.seen(t, purpose)
-        for key in ("tls.crt", "tls.key"):
-            total.update((secret.secret.digests.get(key, "") if secret and secret.secret else "").encode() + b"\0")
-    return total.hexdigest()[:32]
 
 
 @once

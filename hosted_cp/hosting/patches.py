@@ -18,6 +18,7 @@ from hosted_cp.api.text import TextError, load
 from hosted_cp.hosting import budget, patch_types
 from hosted_cp.hosting.names import COMPONENT
 from hosted_cp.hosting.patch_types import PatchError
+from hosted_cp.hosting.privileges import identities
 from hosted_cp.hosting.tenant import Tenant
 from hosted_cp.hosting.wanted import Wanted
 from hosted_cp.planning.actions import Object, Target
@@ -209,10 +210,9 @@ def _volumes(where: str, old: Mapping[str, Any], pod: Mapping[str, Any]) -> Iter
     known = {volume.get("name"): volume for volume in _items(old, "volumes")}
     for volume in _items(pod, "volumes"):
         former = known.get(volume.get("name"))
-        tokens = [source for source in _items(volume, "projected", "sources") if "serviceAccountToken" in source]
-        if ("hostPath" in volume or tokens) and volume != former:
-            what = "hostPath" if "hostPath" in volume else "a service account token"
-            yield f"it sets {where}.volumes[{volume.get('name')}] to {what}, {_NEEDS}"
+        reaching = [*(["hostPath"] if "hostPath" in volume else []), *identities(volume)]
+        if reaching and volume != former:
+            yield f"it sets {where}.volumes[{volume.get('name')}] to {reaching[0]}, {_NEEDS}"
 
 
 def _container(place: str, former: Mapping[str, Any] | None, container: Mapping[str, Any]) -> Iterator[str]:

@@ -14,6 +14,7 @@ from hosted_cp.hosting import (
     authorities,
     brought_kubeconfig,
     certificates,
+    claims,
     config,
     controllers,
     deletion,
@@ -66,7 +67,7 @@ def of_tenant(t: Tenant) -> Plan:
     wanted = [] if held else everything_wanted(t)
     later = [] if held else _later(t, wanted)
     patched, patch_problems = patches.apply_patches(t, wanted)
-    problems += patch_problems
+    problems += [*patch_problems, *claims.problems(t, patched)]
     if not held:
         problems += patches.problems_of_later(t, wanted, later)
     missing = [*authorities.problems(t), *config.missing(t)]
@@ -128,7 +129,7 @@ def _settle(t: Tenant, wanted: Sequence[Wanted]) -> list[Action]:
 def _prune(t: Tenant, wanted: Sequence[Wanted]) -> list[Action]:
     """Ours, of a listed kind, not wanted. An old Service goes only when all controllers serve the new address."""
     keep = {(each.ref.kind, each.ref.name) for each in wanted}
-    serving_elsewhere = t.address_settled and endpoint.serving(t) and controllers.rolled_out(t)
+    serving_elsewhere = t.address_settled and endpoint.serving(t) and controllers.run_config(t)
     return [
         Delete(ref=child.ref, uid=child.uid)
         for child in t.view.owned

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from hosted_cp.hosting import rollouts
 from hosted_cp.planning.conditions import Cause
 from hosted_cp.planning.observed import Observed
 
@@ -40,6 +41,23 @@ def causes(
         if not ready(pod) and (cause := _pod(pod, image_fields, bound)) is not None:
             found.append(cause)
     return sorted(found, key=lambda cause: cause.starting)
+
+
+def none_made(live: Observed | None) -> Cause | None:
+    """A StatefulSet whose controller has done what it can, and there is no pod: each was refused when it was created.
+
+    Nothing in its status says by whom; that stands in Events, which we do not follow.
+    """
+    if live is None or not rollouts.counted(live) or not rollouts.number(live, "observedGeneration"):
+        return None
+    if rollouts.number(live, "replicas") or not int(live.get("spec", "replicas", default=1)):
+        return None
+    where = f"-n {live.ref.namespace} describe statefulset {live.ref.name}"
+    return Cause(
+        reason="PodsNotCreated",
+        message=f"no pod of StatefulSet {live.ref.name} can be created; a quota of namespace {live.ref.namespace}, its"
+        f" level of Pod Security or an admission webhook refuses it: kubectl {where} says which",
+    )
 
 
 def _claim(claim: Observed, storage_classes: frozenset[str] | None) -> Cause | None:

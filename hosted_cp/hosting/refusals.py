@@ -35,8 +35,9 @@ def spec_problems(t: Tenant) -> list[Problem]:
 
 def _of_spec(t: Tenant) -> tuple[Problem, ...]:
     """What is wrong with the spec itself: seldom another answer than to the last plan."""
-    kept = (t.decisions.podCIDR, t.decisions.serviceCIDR, t.decisions.clusterDomain) if t.former.version else None
-    question = (t.name, kept, t.former.storage)
+    decided = t.decisions
+    kept = (decided.podCIDR, decided.serviceCIDR, decided.clusterDomain, decided.networkProvider)
+    question = (t.name, kept if t.former.version else None, t.former.storage)
     return _CHECKED.get(t.uid, t.spec, question, lambda: _checked(t))
 
 
@@ -47,6 +48,7 @@ def _checked(t: Tenant) -> tuple[Problem, ...]:
         pod_cidr=t.decisions.podCIDR,
         service_cidr=t.decisions.serviceCIDR,
         cluster_domain=t.decisions.clusterDomain,
+        provider=t.decisions.networkProvider,
     )
     return checks.problems(
         t.spec,

@@ -22,7 +22,7 @@ from hosted_cp.hosting import (
 )
 from hosted_cp.hosting.etcd import store
 from hosted_cp.hosting.names import selector
-from hosted_cp.hosting.pods import causes
+from hosted_cp.hosting.pods import causes, none_made
 from hosted_cp.hosting.tenant import Tenant
 from hosted_cp.hosting.view import TenantView
 from hosted_cp.planning.actions import Event, Plan
@@ -162,6 +162,11 @@ def _write_failed(t: Tenant) -> str:
             f"{t.view.failure}; choose other ports in spec.service.apiPort and spec.service.konnectivityPort, or leave"
             " them out and free ones are allocated"
         )
+    if "valid range" in t.view.failure and t.spec.service.type == "NodePort":
+        return (
+            f"{t.view.failure}; choose ports of that range in spec.service.apiPort and spec.service.konnectivityPort,"
+            " or leave them out and free ones are allocated"
+        )
     return f"{t.view.failure}; it is tried again"
 
 
@@ -197,7 +202,7 @@ def _pods(t: Tenant) -> Cause:
     dialled = t.view.finding("dial", "datasource")
     if dialled is not None and not dialled.ok:
         return Cause(reason="DatabaseUnreachable", message=dialled.message)
-    hard = next((cause for cause in found if not cause.starting), None)
+    hard = next((cause for cause in found if not cause.starting), None) or none_made(controllers.seen(t))
     if hard is not None:
         return hard
     if t.decisions.storage == "etcd" and (broken := store.explain(t)) is not None and not broken.starting:

@@ -56,6 +56,7 @@ class Decisions:
     podCIDR: str = ""
     serviceCIDR: str = ""
     clusterDomain: str = ""
+    networkProvider: str = ""
     keyAlgorithm: str = ""
     #: The words in which `version` was asked for, where they are remembered (`TenantView.version_text`).
     versionText: str = ""
@@ -262,6 +263,7 @@ def tenant(view: TenantView, spec: ClusterSpec) -> Tenant:
         podCIDR=former.podCIDR or spec.network.pod_cidr,
         serviceCIDR=former.serviceCIDR or spec.network.service_cidr,
         clusterDomain=former.clusterDomain or spec.network.cluster_domain,
+        networkProvider=former.networkProvider or spec.network.provider,
         keyAlgorithm=former.keyAlgorithm or spec.key_algorithm,
         **_words(view, spec, former, version),
     )
@@ -291,11 +293,8 @@ def decided(view: TenantView) -> Decisions:
     mirrored = Decisions.of(view.said.get("decisions"))
     if mirrored.version or live is None:
         return mirrored
-    for container in live.get("spec", "template", "spec", "containers", default=[]):
-        if container.get("name") == "controller":
-            tagged = Decisions.of({"version": str(container.get("image", "")).rpartition(":")[2]})
-            return Decisions(version=str(versions.parse(tagged.version))) if tagged.version else tagged
-    return Decisions()
+    tagged = _in_template(live)
+    return Decisions(version=str(tagged)) if tagged is not None else Decisions()
 
 
 def _version(view: TenantView, spec: ClusterSpec, former: Decisions, refused: list[Problem]) -> str:
@@ -304,11 +303,40 @@ def _version(view: TenantView, spec: ClusterSpec, former: Decisions, refused: li
         return former.version or versions.default(catalogue)
     wanted = str(versions.parse(spec.version))
     if former.version and wanted != former.version and not _never_served(view):
-        fault = versions.upgrade_problem(former.version, wanted)
+        fault = versions.upgrade_problem(former.version, wanted) or _on_the_way(view, former.version, wanted)
         if fault:
             refused.append(fault)
             return former.version
     return wanted
+
+
+def _on_the_way(view: TenantView, version: str, wanted: str) -> Problem | None:
+    """Why controllers do not move on to the next minor yet: some have not arrived at the one that was asked for before.
+
+    From where they are, the next would skip a minor; and k0s wants all controllers within one of each other.
+    """
+    live = view.own("StatefulSet", Names(view.name).control_plane)
+    if live is None or versions.parse(version).release == versions.parse(wanted).release:
+        return None
+    if rollouts.done(live) and _in_template(live) in (None, versions.parse(version)):
+        return None
+    return Problem(
+        field="spec.version",
+        fault=f"asks for {wanted} while not all controllers are ready at {version}, and minors cannot be skipped",
+        remedy="wait until they are, and it goes on by itself; if they cannot be, set a newer patch of"
+        f" {versions.parse(version).kubernetes_minor} first",
+    )
+
+
+def _in_template(live: Observed) -> versions.Version | None:
+    """The version that the controllers' StatefulSet asks for, by its image's tag; None where that does not tell."""
+    for container in live.get("spec", "template", "spec", "containers", default=[]):
+        if container.get("name") == "controller":
+            try:
+                return versions.parse(str(container.get("image", "")).rpartition(":")[2])
+            except versions.VersionError:
+                return None
+    return None
 
 
 def _words(view: TenantView, spec: ClusterSpec, former: Decisions, version: str) -> dict[str, str]:

@@ -30,6 +30,7 @@ from datetime import timedelta
 from functools import cache
 from typing import Any
 
+from hosted_cp.api.cluster import DEFAULT_POD_CIDR, DEFAULT_SERVICE_CIDR
 from hosted_cp.api.duration import DurationError
 from hosted_cp.api.duration import parse as parse_duration
 from hosted_cp.api.problems import Problem
@@ -58,19 +59,6 @@ SQLITE = "sqlite://file:/var/lib/k0s/db/state.db?mode=rwc&_journal=WAL"
 
 #: What only anonymous requests may see.
 HEALTH_PATHS = ("/livez", "/readyz", "/healthz")
-
-#: Fields of `spec.k0sConfig` that cannot change during a cluster's life (k0s supports none of these changes), and the
-#: value that k0s takes for an absent one.
-IMMUTABLE: Mapping[str, Any] = {
-    "spec.network.podCIDR": "10.244.0.0/16",
-    "spec.network.serviceCIDR": "10.96.0.0/12",
-    "spec.network.clusterDomain": "cluster.local",
-    "spec.network.provider": "kuberouter",
-    "spec.network.primaryAddressFamily": "",
-    "spec.network.dualStack.enabled": False,
-    "spec.network.dualStack.IPv6podCIDR": "",
-    "spec.network.dualStack.IPv6serviceCIDR": "",
-}
 
 _DEFAULT_API_PORT = 6443
 _DEFAULT_KONNECTIVITY_PORT = 8132
@@ -313,26 +301,6 @@ def port_problem(hosted: Hosted) -> Problem | None:
     )
 
 
-def immutable_changes(
-    old: Mapping[str, Any] | None, new: Mapping[str, Any] | None, *, path: str = "spec.k0sConfig"
-) -> list[Problem]:
-    """Fields that differ although they must not, an absent one counting as k0s' default."""
-    found = []
-    for name, default in IMMUTABLE.items():
-        *parents, last = name.split(".")
-        before = _at(old, *parents).get(last) or default
-        after = _at(new, *parents).get(last) or default
-        if before != after:
-            found.append(
-                Problem(
-                    field=f"{path}.{name}",
-                    fault=f"cannot be changed from {before} to {after} during a cluster's life",
-                    remedy=f"write {before} again, or create a new tenant",
-                )
-            )
-    return found
-
-
 def _combinations(user: Mapping[str, Any], *, path: str, storage: str, address: str) -> Iterator[Problem]:
     api, network = _at(user, "spec", "api"), _at(user, "spec", "network")
     if api.get("address"):
@@ -382,8 +350,8 @@ def _network(network: Mapping[str, Any], *, path: str) -> Iterator[Problem]:
     """Ranges that are none, or that overlap."""
     dual = _at(network, "dualStack")
     wished = [
-        (f"{path}.podCIDR", network.get("podCIDR") or IMMUTABLE["spec.network.podCIDR"]),
-        (f"{path}.serviceCIDR", network.get("serviceCIDR") or IMMUTABLE["spec.network.serviceCIDR"]),
+        (f"{path}.podCIDR", network.get("podCIDR") or DEFAULT_POD_CIDR),
+        (f"{path}.serviceCIDR", network.get("serviceCIDR") or DEFAULT_SERVICE_CIDR),
     ]
     if dual.get("enabled"):
         wished += [
@@ -434,6 +402,8 @@ def _profiles(profiles: Any, *, path: str) -> Iterator[Problem]:
 
 
 def _is_ip(text: str) -> bool:
+    if "%" in text:  # a zone, which means something on one machine only
+        return False
     try:
         ipaddress.ip_address(text)
     except ValueError:

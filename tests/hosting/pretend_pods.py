@@ -29,6 +29,8 @@ class Script:
     crash_message: str = "it broke"
     load_balancer: Json | None = field(default_factory=lambda: {"ip": "203.0.113.10"})
     storage_bound: bool = True
+    #: The StatefulSet whose pods a quota or an admission webhook refuses.
+    refused: str = ""
 
 
 def step(server: PretendServer, script: Script) -> bool:
@@ -79,6 +81,8 @@ def _stateful_set(server: PretendServer, script: Script, body: Json) -> bool:
     for ordinal in range(spec["replicas"]):
         changed |= _claims(server, script, body, ordinal)
         if f"{metadata['name']}-{ordinal}" not in names:
+            if metadata["name"] == script.refused:
+                continue
             server.create(_pod(body, ordinal, revision), manager="kube-controller-manager")
             changed = True
         else:

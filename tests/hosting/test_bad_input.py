@@ -93,6 +93,20 @@ BAD: Mapping[str, tuple[Json, str, str, str]] = {
     "hostPath in a mount": (
         {"mounts": [{"path": "/x", "hostPath": {"path": "/"}}]}, "spec.mounts[0]", "not allowed", "use another kind",
     ),
+    "a token of the service account in a mount": (
+        {"mounts": [{"path": "/x", "projected": {"sources": [{"serviceAccountToken": {"path": "token"}}]}}]},
+        "spec.mounts[0]", "a service account token gives the pods an identity", "--privileged-namespace tenants",
+    ),
+    "a certificate of the pod in a manifest": (
+        {"manifests": [{"name": "x", "projected": {"sources": [{"podCertificate": {"signerName": "x/y"}}]}}]},
+        "spec.manifests[0]", "a certificate of the pod gives the pods an identity", "leave the field out",
+    ),
+    "a volume from another namespace": (
+        {"mounts": [{"path": "/x", "ephemeral": {"volumeClaimTemplate": {"spec": {"dataSourceRef": {
+            "kind": "PersistentVolumeClaim", "name": "x", "namespace": "other"}}}}}]},
+        "spec.mounts[0].ephemeral.volumeClaimTemplate.spec.dataSourceRef.namespace", "names another namespace",
+        "leave it out",
+    ),
     "a service account": ({"serviceAccount": "x"}, "spec.serviceAccount", "not allowed", "leave the field out"),
     "pvc without a claim": (
         {"persistence": {"type": "pvc"}}, "spec.persistence.persistentVolumeClaim", "is missing", "add it",
@@ -104,6 +118,16 @@ BAD: Mapping[str, tuple[Json, str, str, str]] = {
     "one port for two": (
         {"service": {"type": "NodePort", "apiPort": 30443, "konnectivityPort": 30443}},
         "spec.service.konnectivityPort", "as apiPort is", "choose another",
+    ),
+    "the port of the other": (
+        {"service": {"type": "LoadBalancer", "apiPort": 8132}}, "spec.service.apiPort", "as konnectivityPort is",
+        "choose another",
+    ),
+    "an address with a zone": (
+        {"externalAddress": "fe80::1%eth0"}, "spec.externalAddress", "is neither an IP address", "write the address",
+    ),
+    "a name with a zone": (
+        k0s(api={"sans": ["fe80::1%eth0"]}), "spec.k0sConfig.spec.api.sans[0]", "is neither an IP address", "one of",
     ),
     "an unknown flag": ({"controlPlaneFlags": ["--debugg"]}, "spec.controlPlaneFlags[0]", "does not know", "--debug?"),
     "a refused flag": ({"controlPlaneFlags": ["--single"]}, "spec.controlPlaneFlags[0]", "cannot be used", "remove it"),
@@ -331,6 +355,18 @@ def test_an_image_of_etcd_that_cannot_be_pulled_names_its_field() -> None:
     world.settle()
     assert world.why.startswith("ImageCannotBePulled: pod kmc-demo-etcd-0")
     assert "spec.storage.etcd.image" in world.why
+
+
+@pytest.mark.parametrize("what", ["kmc-demo", "kmc-demo-etcd"])
+def test_pods_that_may_not_be_created(what: str) -> None:
+    """A quota, or the level of Pod Security: the StatefulSet's own status says no more than that there are none."""
+    world = World().asks()
+    world.script.refused = what
+    world.settle()
+    assert world.why.startswith(f"PodsNotCreated: no pod of StatefulSet {what} can be created; a quota of namespace")
+    assert f"kubectl -n tenants describe statefulset {what} says which" in world.why
+    world.script.refused = ""
+    assert world.settle().available
 
 
 def test_a_storage_class_that_does_not_exist() -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
 import pytest
+import yaml
 
 from hosted_cp.hosting.leaves import LIFE as LEAVES_LIFE
 from hosted_cp.hosting.leaves import MADE as LEAVES_MADE
@@ -408,6 +411,46 @@ def test_leaves_follow_a_ca_that_the_user_exchanged() -> None:
     assert {("Replace", name) for name in LEAVES} <= planned(world)
     world.settle()
     assert world.data("demo-etcd-server")["ca.crt"] == brought("etcd", seed=3)["tls.crt"]
+
+
+def our_ca(world: World, data: Mapping[str, bytes]) -> None:
+    ref = Ref(api_version="v1", kind="Secret", namespace=NAMESPACE, name="our-ca")
+    world.server.merge_patch(ref, {"data": encoded(data)})
+
+
+def test_a_ca_that_somebody_exchanges_under_a_running_tenant_changes_nothing() -> None:
+    """Every worker and every client would be cut off; where the data volume is kept, no pod would start again."""
+    world = settled("certificate-refs")
+    before = {ref: seen for ref, seen in world.snapshot().items() if ref.kind not in ("Cluster",)}
+    our_ca(world, brought("ca", seed=3))
+    world.settle()
+    said = world.condition("CertificatesAvailable")
+    assert (said["status"], said["reason"]) == ("False", "AuthorityUnusable")
+    assert "Secret our-ca holds another CA than the one that this tenant runs with" in said["message"]
+    assert "delete StatefulSet kmc-demo" in said["message"]
+    assert world.available
+    assert {ref.name for ref, seen in world.snapshot().items() if before.get(ref, seen) != seen} == {"our-ca"}
+    our_ca(world, brought("ca"))
+    world.settle()
+    assert world.condition("CertificatesAvailable")["status"] == "True"
+    assert {ref.name for ref, seen in world.snapshot().items() if before.get(ref, seen) != seen} == {"our-ca"}
+
+
+def test_another_ca_named_for_a_running_tenant_is_taken_when_it_is_made_anew() -> None:
+    world = running()
+    world.secret("our-ca", brought("ca"))
+    before = world.data("demo-kubeconfig")
+    world.changes(certificateRefs=[{"type": "ca", "name": "our-ca"}])
+    world.settle()
+    assert "spec.certificateRefs: Secret our-ca holds another CA" in world.condition("CertificatesAvailable")["message"]
+    assert world.data("demo-kubeconfig") == before
+    world.server.delete(Ref.of(world.body("StatefulSet", "kmc-demo")))
+    world.settle()
+    assert world.available
+    assert world.condition("CertificatesAvailable")["status"] == "True"
+    kubeconfig = yaml.safe_load(world.data("demo-kubeconfig")["value"])
+    authority = base64.b64decode(kubeconfig["clusters"][0]["cluster"]["certificate-authority-data"])
+    assert authority == brought("ca")["tls.crt"]
 
 
 def test_every_generated_ca_has_the_name_that_k0s_renews_leaves_under() -> None:

@@ -9,11 +9,12 @@ import pytest
 
 from hosted_cp.hosting.names import DECISIONS
 from hosted_cp.hosting.view import NodeAddress
-from hosted_cp.planning.actions import Delete, Ref
+from hosted_cp.planning.actions import Action, Apply, Delete, Ref
 from tests.hosting import pretend_pods
 from tests.hosting.pretend_pods import pods_of
 from tests.hosting.pretend_server import Json
-from tests.hosting.world import NAMESPACE, World, running
+from tests.hosting.variants import settled
+from tests.hosting.world import NAMESPACE, Crash, World, running
 
 CONFIG = Ref(api_version="v1", kind="Secret", namespace=NAMESPACE, name="kmc-demo-config")
 
@@ -172,6 +173,33 @@ def test_the_old_service_goes_only_when_all_controllers_serve_the_new_address() 
     assert not world.exists("Service", "kmc-demo-nodeport")
 
 
+def test_a_crash_before_the_controllers_hear_of_a_new_address_prunes_nothing() -> None:
+    """The config says what is wanted, and all controllers have rolled out: to what was wanted before."""
+    world = running()
+    world.changes(service={"type": "LoadBalancer"})
+
+    def dies(action: Action, when: str) -> None:
+        if when == "before" and isinstance(action, Apply) and action.ref.name == "kmc-demo":
+            raise Crash
+
+    world.hook = dies
+    with pytest.raises(Crash):
+        world.settle()
+    assert world.decisions()["asked"].startswith("LoadBalancer"), "the config was written"
+    world.hook = lambda action, when: None
+    planned = world.plan().actions
+    assert [type(each) for each in planned] == [Apply]
+    assert not world.settle().exists("Service", "kmc-demo-nodeport")
+
+
+def test_a_node_port_that_cannot_be_one() -> None:
+    world = World().asks(service={"type": "NodePort", "apiPort": 6443}).settle()
+    assert "6443" in world.why
+    assert "choose ports of that range in spec.service.apiPort" in world.why
+    world.changes(service={"type": "NodePort"})
+    assert world.settle().available
+
+
 def test_a_change_of_mind_while_the_load_balancer_is_awaited() -> None:
     world = running()
     world.script.load_balancer = None
@@ -287,6 +315,66 @@ def test_a_version_that_cannot_be_reached_is_refused_and_the_tenant_stays_availa
     assert world.condition("SpecAccepted")["status"] == "True"
 
 
+def versions_of_pods(world: World) -> set[str]:
+    return {pod["spec"]["containers"][0]["image"].rpartition(":")[2] for pod in pods_of(world.server, "kmc-demo")}
+
+
+def test_the_next_minor_waits_until_all_controllers_are_at_the_one_before() -> None:
+    """From where the others still are it would skip a minor, and there would be controllers two minors apart."""
+    world = running(version="v1.34.10+k0s.0", replicas=3)
+    world.script.pods = lambda name: pretend_pods.READY if "etcd" in name else pretend_pods.STARTING
+    world.changes(version="v1.35.4+k0s.0")
+    world.settle()
+    world.changes(version="v1.36.3+k0s.2")
+    world.settle()
+    assert versions_of_pods(world) == {"v1.34.10-k0s.0", "v1.35.4-k0s.0"}
+    said = world.condition("SpecAccepted")
+    assert said["reason"] == "ChangeRefused"
+    assert "not all controllers are ready at v1.35.4+k0s.0, and minors cannot be skipped" in said["message"]
+    assert "set a newer patch of 1.35 first" in said["message"]
+    world.script.pods = lambda name: pretend_pods.READY
+    seen = []
+    for _ in range(40):
+        world.reconcile()
+        pretend_pods.step(world.server, world.script)
+        seen.append(versions_of_pods(world))
+    assert world.settle().available
+    assert versions_of_pods(world) == {"v1.36.3-k0s.2"}
+    assert world.condition("SpecAccepted")["status"] == "True"
+    assert not [each for each in seen if {"v1.34.10-k0s.0", "v1.36.3-k0s.2"} <= each]
+
+
+def test_the_next_minor_waits_also_after_a_crash_before_the_controllers_heard_of_the_one_before() -> None:
+    world = running(version="v1.34.10+k0s.0")
+
+    def dies(action: Action, when: str) -> None:
+        if when == "before" and isinstance(action, Apply) and action.ref.name == "kmc-demo":
+            raise Crash
+
+    world.changes(version="v1.35.4+k0s.0")
+    world.hook = dies
+    with pytest.raises(Crash):
+        world.settle()
+    world.hook = lambda action, when: None
+    assert world.decisions()["version"] == "v1.35.4+k0s.0"
+    world.changes(version="v1.36.3+k0s.2")
+    world.reconcile()
+    assert image(world).endswith(":v1.35.4-k0s.0")
+    world.settle()
+    assert image(world).endswith(":v1.36.3-k0s.2")
+
+
+def test_another_patch_of_a_version_that_does_not_start_is_taken_at_once() -> None:
+    world = running(version="v1.35.4+k0s.0")
+    world.script.pods = lambda name: pretend_pods.READY if "etcd" in name else pretend_pods.NO_IMAGE
+    world.changes(version="v1.36.2+k0s.0")
+    world.settle()
+    world.script.pods = lambda name: pretend_pods.READY
+    world.changes(version="v1.36.3+k0s.2")
+    assert world.settle().available
+    assert image(world).endswith(":v1.36.3-k0s.2")
+
+
 # --- decisions that are lost -----------------------------------------------------------------------------------------
 
 GARBLED = ["", "null", "[]", '"x"', "{", "7", "{}", '{"version": "banana"}', '{"version": 7}', '{"apiPort": "x"}']
@@ -369,6 +457,7 @@ def k0s_network(**network: Any) -> Json:
         (k0s_network(podCIDR="10.60.0.0/16"), "spec.k0sConfig.spec.network.podCIDR"),
         (k0s_network(serviceCIDR="10.61.0.0/16"), "spec.k0sConfig.spec.network.serviceCIDR"),
         (k0s_network(clusterDomain="other.example"), "spec.k0sConfig.spec.network.clusterDomain"),
+        (k0s_network(provider="calico"), "spec.k0sConfig.spec.network.provider"),
         ({"storage": {"type": "kine", "kine": {"dataSourceURL": "postgres://db/x"}}}, "spec.storage.type"),
     ],
 )
@@ -386,6 +475,85 @@ def test_what_a_running_tenant_cannot_change_is_refused_by_name(change: Json, fi
     world.changes(**dict.fromkeys(change))
     world.settle()
     assert world.condition("SpecAccepted")["status"] == "True"
+
+
+_GI: Json = {"spec": {"resources": {"requests": {"storage": "1Gi"}}}}
+
+
+@pytest.mark.parametrize(
+    ("variant", "then", "field", "words"),
+    [
+        ("empty-dir", {"type": "pvc", "persistentVolumeClaim": _GI}, "type", "to pvc"),
+        ("pvc", {"type": "emptyDir"}, "type", "from pvc to emptyDir"),
+        ("pvc", {"type": "pvc", "persistentVolumeClaim": _GI}, "persistentVolumeClaim.spec.resources", '"1Gi"'),
+        (
+            "pvc",
+            {
+                "type": "pvc",
+                "persistentVolumeClaim": {
+                    "metadata": {"name": "other"},
+                    "spec": {"resources": {"requests": {"storage": "512Mi"}}},
+                },
+            },
+            "persistentVolumeClaim.metadata.name",
+            "from kmc-demo to other",
+        ),
+        (
+            "pvc",
+            {
+                "type": "pvc",
+                "persistentVolumeClaim": {
+                    "spec": {"storageClassName": "fast", "resources": {"requests": {"storage": "512Mi"}}}
+                },
+            },
+            "persistentVolumeClaim.spec.storageClassName",
+            'from unset to "fast"',
+        ),
+    ],
+)
+def test_volumes_that_are_asked_for_otherwise_than_they_were_made_are_refused_by_name(
+    variant: str, then: Json, field: str, words: str
+) -> None:
+    """A StatefulSet keeps its claims, so the wish would be left out in silence, or leave pods that cannot start."""
+    world = settled(variant)
+    before = world.body("StatefulSet", "kmc-demo")
+    had = world.owner["spec"]["persistence"]
+    world.changes(persistence=then)
+    world.settle()
+    said = world.condition("SpecAccepted")["message"]
+    assert said.startswith(f"spec.persistence.{field}: cannot change from")
+    assert words in said
+    assert "delete StatefulSet kmc-demo and its volume claims" in said
+    assert world.available
+    assert world.body("StatefulSet", "kmc-demo") == before
+    if variant == "pvc":
+        world.changes(persistence=had)
+        world.settle()
+        assert world.condition("SpecAccepted")["status"] == "True"
+        return
+    world.server.delete(Ref.of(before))
+    world.settle()
+    assert world.available
+    assert world.body("StatefulSet", "kmc-demo")["spec"]["volumeClaimTemplates"]
+    assert world.condition("SpecAccepted")["status"] == "True"
+
+
+def test_the_volume_of_a_database_is_not_to_be_deleted() -> None:
+    world = settled("kine-sqlite-pvc")
+    world.changes(persistence={"type": "emptyDir"})
+    said = world.settle().condition("SpecAccepted")["message"]
+    assert "set it back; or create a new Cluster" in said
+    assert "delete" not in said
+
+
+def test_claims_that_a_patch_has_changed_are_no_change() -> None:
+    content = "[{op: add, path: /spec/volumeClaimTemplates/0/spec/storageClassName, value: standard}]"
+    patch = {"target": {"kind": "StatefulSet", "component": "control-plane"}, "patch": {"type": "json"}}
+    patch["patch"]["content"] = content
+    world = running(persistence={"type": "pvc", "persistentVolumeClaim": _GI}, patches=[patch])
+    assert world.condition("SpecAccepted")["status"] == "True"
+    world.changes(patches=None)
+    assert "storageClassName: cannot change from" in world.settle().condition("SpecAccepted")["message"]
 
 
 def test_the_key_algorithm_of_a_tenant_stays() -> None:

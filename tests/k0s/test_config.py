@@ -21,7 +21,6 @@ from hosted_cp.k0s.config import (
     ConfigRecipe,
     Hosted,
     hosted_config,
-    immutable_changes,
     k0s_leaf_life,
     port_problem,
     probes_by_http,
@@ -294,14 +293,6 @@ def test_wishes_that_contradict_what_was_decided() -> None:
     )
     found = faults(user(api={"externalAddress": "198.51.100.1"}, storage={"type": "kine"}), **decided)
     assert set(found) == {"spec.api.externalAddress", "spec.storage.type"}
-
-
-def test_immutable_fields_count_an_absent_value_as_the_default() -> None:
-    assert immutable_changes(None, user(network={"podCIDR": "10.244.0.0/16", "provider": "kuberouter"})) == []
-    assert immutable_changes(user(network={"dualStack": {"enabled": False}}), None) == []
-    [problem] = immutable_changes(user(network={"podCIDR": "10.1.0.0/16"}), user())
-    assert problem.field == "spec.k0sConfig.spec.network.podCIDR"
-    assert "from 10.1.0.0/16 to 10.244.0.0/16" in problem.fault
 
 
 junk = st.recursive(

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from hosted_cp.hosting.etcd import permit
-from hosted_cp.hosting.pods import causes, ready
+from hosted_cp.hosting.pods import causes, none_made, ready
 from hosted_cp.hosting.tenant import Tenant, once
 from hosted_cp.planning.conditions import Cause, Condition
 from hosted_cp.planning.observed import Observed
@@ -24,7 +24,8 @@ def explain(t: Tenant) -> Cause | None:
     count = permit.members(t)
     if t.decisions.storage != "etcd" or count == 0:
         return None
-    if t.view.own("StatefulSet", t.names.etcd) is None:
+    live = t.view.own("StatefulSet", t.names.etcd)
+    if live is None:
         return Cause(reason="EtcdWaiting", message=f"StatefulSet {t.names.etcd} does not exist yet", starting=True)
     pods = permit.member_pods(t)
     claims = permit.member_claims(t)
@@ -36,7 +37,7 @@ def explain(t: Tenant) -> Cause | None:
     if serving == count:
         return None
     found = causes(pods.values(), claims.values(), t.view.storage_classes, image_fields="spec.storage.etcd.image")
-    hard = [cause for cause in found if not cause.starting]
+    hard = [cause for cause in (*found, none_made(live)) if cause is not None and not cause.starting]
     if hard:
         return _with_quorum(t, hard[0], pods)
     if permit.is_bootstrapped(t):
