@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any
 
 from hosted_cp.api.problems import Problem
@@ -36,6 +37,7 @@ _DENIED = frozenset(
 _DENIED_PREFIXES = ("initial-", "listen-", "peer-", "discovery", "experimental-peer-", "socket-")
 
 
+@lru_cache(maxsize=256)
 def release(image: str) -> Release | None:
     """Major, minor and patch of an etcd image by its tag; None where the tag (or digest) does not tell."""
     found = _TAG.search(image)
@@ -54,9 +56,9 @@ def release_problem(image: str, catalogue: Mapping[str, Any], *, field: str) -> 
     if found is None:
         return None
     floors: Mapping[str, str] = catalogue["etcd"]["floors"]
-    known = ", ".join(sorted(floors.values(), key=_numbers))
     floor = floors.get(f"{found[0]}.{found[1]}")
     if floor is None:
+        known = ", ".join(sorted(floors.values(), key=_numbers))
         return Problem(
             field=field,
             fault=f"etcd {_text(found)} is of a minor that this release of hosted-cp does not support",
