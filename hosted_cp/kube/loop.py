@@ -154,10 +154,17 @@ class Loop(Generic[V]):
             self.queue.add(key)
 
     def _on_change(self, change: Change) -> None:
+        if change.resource != self.controller.resource and not self._any():
+            return  # whatever it concerns, there is nothing to look at; and when there is, that is a change
         for key in self.controller.keys(change):
             # Our own writes: the key they were made for is planned again by whoever made them.
             if change.by != (self.controller.name, key):
                 self.queue.add(key, routine=not self._settled)
+
+    def _any(self) -> bool:
+        """Whether there are objects of the controller's kind."""
+        store = self._caches.stores.get(self.controller.resource)
+        return store is None or len(store) > 0
 
     async def _work(self) -> None:
         while True:
@@ -188,12 +195,13 @@ class Loop(Generic[V]):
             plan = self.controller.plan(look.view)
             ask_again = self._prober.ask(key, look.about, plan.probes)
             # While there is something to do, what is said would be old a moment later: it is said when it is done.
-            doing, saying = replace(plan, status=None, events=()), replace(plan, actions=())
             result = Result(verdict=Verdict.DONE)
             if plan.actions:
+                doing = replace(plan, status=None, events=())
                 result = await self._runner.execute(doing, about=look.about, tenant=look.access(doing), by=by)
             settled = result.verdict is Verdict.DONE and not result.writes
             if settled:
+                saying = replace(plan, actions=()) if plan.actions else plan
                 result = await self._runner.execute(saying, about=look.about, by=by)
             match result.verdict:
                 case Verdict.DONE:

@@ -17,7 +17,7 @@ from hosted_cp.kube.metrics import Metrics
 from hosted_cp.kube.observing import Glimpse
 from hosted_cp.kube.outcome import Result, Verdict
 from hosted_cp.kube.probes import Prober
-from hosted_cp.kube.resources import CLUSTER
+from hosted_cp.kube.resources import CLUSTER, SECRET
 from hosted_cp.kube.store import Change
 from hosted_cp.planning.actions import Action, Delete, Plan
 from hosted_cp.planning.observed import Observed
@@ -255,5 +255,34 @@ def test_nothing_is_sent_again_before_the_server_wants_it(actions_too: bool) -> 
             assert all(later - earlier >= 5.0 for earlier, later in itertools.pairwise(sent))
         loop.stop()
         await running
+
+    run(scenario())
+
+
+def test_while_there_is_no_object_of_ours_nobody_asks_what_a_change_elsewhere_concerns() -> None:
+    @dataclass(kw_only=True)
+    class Asked(Always):
+        changes: list[Change] = field(default_factory=list)
+
+        def keys(self, change: Change) -> Iterable[Key]:
+            self.changes.append(change)
+            return (KEY,)
+
+    async def scenario() -> None:
+        caches = Caches(cast(ApiClient, None), [Watched(resource=each) for each in (CLUSTER, SECRET)])
+        controller = Asked()
+        prober: Prober[Key] = Prober(askers={}, enqueue=lambda key: None, now=cast(Any, None))
+        loop = Loop(controller, caches=caches, runner=Writes(most=0), prober=prober, metrics=Metrics())
+        ours, other = caches.store(CLUSTER), caches.store(SECRET)
+        secret = replace(ABOUT, ref=SECRET.ref("default", "s"), uid="2")
+
+        caches.tell(other.offer(secret))
+        assert not controller.changes
+        assert loop.queue.idle
+        caches.tell(ours.offer(ABOUT))
+        caches.tell(other.offer(replace(secret, resource_version="2")))
+        caches.tell(ours.gone(("default", "a"), uid="1"))
+        assert [each.resource for each in controller.changes] == [CLUSTER, SECRET, CLUSTER]
+        assert len(loop.queue) == 1
 
     run(scenario())
