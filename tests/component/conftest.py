@@ -40,7 +40,8 @@ from tests.component.webhook import as_stored
 LONG = (
     "test_invariants_crashes", "test_control_planes", "test_capi_deletion", "test_cluster_class",
     "test_invariants_capi", "test_worker_configs", "test_invariants_api_faults", "test_clusterctl",
-    "test_invariants_counts", "test_invariants_variants", "test_invariants_drift", "test_merging",
+    "test_clusterctl_install", "test_invariants_counts", "test_invariants_variants", "test_invariants_drift",
+    "test_merging",
 )  # fmt: skip
 
 

@@ -24,6 +24,7 @@ from hosted_cp.executor import Hooks, Step
 from hosted_cp.hosting.settings import Settings
 from hosted_cp.kube.cache import Watched
 from hosted_cp.kube.client import ApiClient
+from hosted_cp.kube.credentials import Credentials
 from hosted_cp.kube.errors import NotFound
 from hosted_cp.kube.loop import Controller, Key, Look
 from hosted_cp.kube.resources import CLUSTER, JOIN_TOKEN_REQUEST, SECRET, Resource
@@ -118,13 +119,16 @@ class Routed:
         return replace(made, probes=probes)
 
 
-def routed(tenants: StandInTenants, settings: Settings, turns: Turns, *, cluster_wide: bool = True) -> list[Kind]:
+def routed(
+    tenants: StandInTenants, settings: Settings, turns: Turns, *, cluster_wide: bool = True, provider: str = ""
+) -> list[Kind]:
     """What `hosted-cp run` runs, with the way to the tenants turned to the stand-in."""
 
     def around(kind: Kind) -> Callable[[Parts], Routed]:
         return lambda parts: Routed(inner=kind.build(parts), url=tenants.url, turns=turns)
 
-    return [replace(kind, build=around(kind)) for kind in product.kinds(settings, cluster_wide=cluster_wide)]
+    kinds = product.kinds(settings, cluster_wide=cluster_wide, provider=provider)
+    return [replace(kind, build=around(kind)) for kind in kinds]
 
 
 class Crash(BaseException):
@@ -204,6 +208,7 @@ class Stage:
         self,
         *,
         access: Access | None = None,
+        credentials: Credentials | None = None,
         hooks: Hooks | None = None,
         turns: Turns | None = None,
         settings: Settings | None = None,
@@ -211,9 +216,12 @@ class Stage:
         **options: Any,
     ) -> AsyncIterator[Operator]:
         """The operator, leading. At the end it is stopped; with `crash` it is ended wherever it is."""
-        kinds = routed(self.tenants, settings or self.settings, turns or Turns(), cluster_wide=self.cluster_wide)
+        kinds = routed(
+            self.tenants, settings or self.settings, turns or Turns(), cluster_wide=self.cluster_wide,
+            provider=options.get("provider", ""),
+        )  # fmt: skip
         operator = Operator(
-            credentials_of(access or self.access),
+            credentials or credentials_of(access or self.access),
             kinds,
             options=Options(**{"namespaces": (self.namespace,), "workers": 8, "with_kopf": False, **options}),
             hooks=hooks,

@@ -1,39 +1,30 @@
 """`clusterctl`, the program that users of Cluster API have, against clusters of ours: what it shows, gives and refuses.
 
-H of the contract's list. Providers are installed from a repository in a folder, as `clusterctl` reads it from a
-release, with the kinds alone: programs run outside, as in all these tests. Nothing is asked of any network.
+H of the contract's list. (How it installs us: `test_clusterctl_install.py`.)
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import orjson
 import pytest
 import yaml
 
 from e2e.capi import core
-from e2e.capi.programs import NEWEST, cluster_api
-from hosted_cp.api.kinds import VERSIONED
 from hosted_cp.hosting.capi.control_plane import BLOCK_MOVE
 from hosted_cp.kube.resources import CONTROL_PLANE, CORE_CLUSTER, SECRET, STATEFUL_SET
 from k0s_images.golang import components
 from tests.component.apiserver import Server, running
 from tests.component.capi import CapiStage, installed, status_of
+from tests.component.clusterctl import Clusterctl, initialized, with_repository
 from tests.component.hosting import Object
 from tests.component.joining import led, machines, published
 from tests.component.test_capi_deletion import manifest
 from tests.component.workers import DEPLOYMENT
-
-RELEASE = "v0.1.0"
-#: clusterctl looks at what is installed before it installs anything, and begins by looking for cert-manager.
-_CERT_MANAGER = ("Certificate", "Issuer")
 
 
 @pytest.fixture(scope="module")
@@ -47,104 +38,10 @@ def stage(capi_stage: CapiStage) -> CapiStage:
     return capi_stage
 
 
-# --- the program ------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, kw_only=True)
-class Clusterctl:
-    """The program, with a configuration and a home of its own."""
-
-    folder: Path
-    config: Path
-
-    async def run(self, server: Server, *words: str, seconds: float = 120.0) -> subprocess.CompletedProcess[str]:
-        """One command for a management cluster; returns what it said, whatever that is."""
-        program = cluster_api(NEWEST).clusterctl
-        assert program is not None
-        environment = {
-            "PATH": os.environ.get("PATH", ""), "HOME": str(self.folder), "GOPROXY": "off",
-            "CLUSTERCTL_DISABLE_VERSIONCHECK": "true",
-        }  # fmt: skip
-        kubeconfig = server.folder / "admin.kubeconfig"
-        argv = [str(program), *words, f"--config={self.config}", f"--kubeconfig={kubeconfig}"]
-        return await asyncio.to_thread(
-            subprocess.run, argv, env=environment, cwd=self.folder, capture_output=True, text=True, timeout=seconds
-        )
-
-    async def does(self, server: Server, *words: str) -> str:
-        """The same where it has to succeed; returns its output."""
-        done = await self.run(server, *words)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-
 @pytest.fixture
 def clusterctl(capi_server: Server, tmp_path: Path) -> Clusterctl:
     """With a repository of the four providers, whose kinds are those of the server."""
-    found = {
-        ("core", "CoreProvider", "cluster-api"): _kinds(capi_server, "cluster", "ipam", "runtime", "addons"),
-        ("control-plane", "ControlPlaneProvider", "hosted-cp"): _kinds(capi_server, "controlplane", "k0smotron"),
-        ("bootstrap", "BootstrapProvider", "hosted-cp"): _kinds(capi_server, "bootstrap"),
-        ("infrastructure", "InfrastructureProvider", "lab"): _kinds(capi_server, "infrastructure"),
-    }
-    providers = []
-    for (kind, type_, name), bodies in found.items():
-        label = name if kind == "core" else f"{kind}-{name}"
-        folder = tmp_path / "repository" / label / RELEASE
-        folder.mkdir(parents=True)
-        namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": f"{kind}-system"}}
-        file = folder / f"{kind}-components.yaml"
-        file.write_bytes(core.as_yaml([namespace, *bodies]))
-        metadata = {
-            "apiVersion": "clusterctl.cluster.x-k8s.io/v1alpha3", "kind": "Metadata",
-            "releaseSeries": [{"major": 0, "minor": 1, "contract": "v1beta2"}],
-        }  # fmt: skip
-        (folder / "metadata.yaml").write_text(yaml.safe_dump(metadata), encoding="utf-8")
-        providers.append({"name": name, "type": type_, "url": file.as_uri()})
-    config = tmp_path / "clusterctl.yaml"
-    content = {"providers": providers, "cert-manager": {"externallyProvisioned": True, "timeout": "20s"}}
-    config.write_text(yaml.safe_dump(content), encoding="utf-8")
-    return Clusterctl(folder=tmp_path, config=config)
-
-
-def _kinds(server: Server, *groups: str) -> list[Object]:
-    """The definitions of these groups (by their first word), as somebody would ship them."""
-    found = []
-    for each in orjson.loads(server.kubectl("get", "crds", "-o", "json"))["items"]:
-        group = each["spec"]["group"]
-        if group.partition(".")[0] in groups and group.endswith(("cluster.x-k8s.io", "k0smotron.io")):
-            metadata = {key: each["metadata"][key] for key in ("name", "labels") if key in each["metadata"]}
-            found.append({**{key: each[key] for key in ("apiVersion", "kind", "spec")}, "metadata": metadata})
-    assert found
-    return found
-
-
-def cert_manager(server: Server) -> None:
-    """As much of it as clusterctl asks for: that its kinds can be created."""
-    schema = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
-    version = {"name": "v1", "served": True, "storage": True, "schema": schema}
-    bodies = [
-        {
-            "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
-            "metadata": {"name": f"{kind.lower()}s.cert-manager.io"},
-            "spec": {
-                "group": "cert-manager.io", "scope": "Namespaced", "versions": [version],
-                "names": {"kind": kind, "plural": f"{kind.lower()}s"},
-            },
-        }
-        for kind in _CERT_MANAGER
-    ]  # fmt: skip
-    server.kubectl("apply", "-f", "-", stdin=core.as_yaml(bodies))
-
-
-async def initialized(clusterctl: Clusterctl, server: Server) -> None:
-    """All four providers are installed, as clusterctl sees it."""
-    cert_manager(server)
-    release = f":{RELEASE}"
-    await clusterctl.does(
-        server, "init", "--core", f"cluster-api{release}", "--control-plane", f"hosted-cp{release}",
-        "--bootstrap", f"hosted-cp{release}", "--infrastructure", f"lab{release}",
-    )  # fmt: skip
+    return with_repository(tmp_path, capi_server)
 
 
 async def a_cluster(stage: CapiStage, tenant: Server, *, workers: int) -> None:
@@ -242,14 +139,3 @@ def _looked_for(target: Server, namespace: str) -> str:
     words: Any = (str(target.programs / "kubectl"), "--kubeconfig", str(target.folder / "admin.kubeconfig"))
     done = subprocess.run([*words, "get", "namespace", namespace], capture_output=True, text=True, check=False)
     return done.stderr
-
-
-async def test_it_takes_our_kinds_for_those_of_providers(tenant: Server, clusterctl: Clusterctl) -> None:
-    """Names, labels and contract are what clusterctl wants, in a cluster that has nothing yet."""
-    await initialized(clusterctl, tenant)
-    listed = yaml.safe_load(tenant.kubectl("get", "providers.clusterctl.cluster.x-k8s.io", "-A", "-o", "yaml"))
-    there = {(each["type"], each["providerName"], each["version"]) for each in listed["items"]}
-    assert {(kind, "hosted-cp", RELEASE) for kind in ("ControlPlaneProvider", "BootstrapProvider")} <= there
-    definitions = orjson.loads(tenant.kubectl("get", "crds", "-l", "clusterctl.cluster.x-k8s.io", "-o", "json"))
-    ours = {each["spec"]["names"]["kind"] for each in definitions["items"]}
-    assert {each.hub.__name__ for each in VERSIONED} <= ours
