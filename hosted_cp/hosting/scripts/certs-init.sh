@@ -27,6 +27,10 @@ for file in ca.crt ca.key front-proxy-ca.crt front-proxy-ca.key sa.pub sa.key; d
     mv "$to/.$file.new" "$to/$file"
 done
 
+# k0s makes its leaves anew at each start, but not this one where the CA that the user has brought is not called as its
+# own are: on a volume that is kept it would end after a year. One that is missing is made in any case.
+rm -f "$to/front-proxy-client.crt" "$to/front-proxy-client.key"
+
 # An add-on whose folder is empty when k0s' applier looks is deleted from the tenant; k0s writes the real file over this.
 for manifest in $PENDING_MANIFESTS; do
     file="/var/lib/k0s/manifests/$manifest"
