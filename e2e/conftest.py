@@ -7,16 +7,37 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from e2e.lab import cluster
 from e2e.lab import edge as machines
-from e2e.lab.cluster import Lab
 from e2e.lab.edge import Edge
+from e2e.lab.handle import Lab
 
 Kubectl = Callable[..., str]
 MakeEdge = Callable[[str], Edge]
+
+
+#: Files that take longest, the longest first: where two run side by side, one that comes last is waited for alone.
+LONG = (
+    "test_capi", "test_recovery", "test_storage", "test_services", "test_replicas", "test_thread", "test_bad_input",
+    "test_boot", "test_upgrade", "test_deletion", "test_machines", "test_worker", "test_tokens", "test_isolation",
+)  # fmt: skip
+_HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes long comes first."""
+    places = {name: place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(LONG)) if _HERE in item.path.parents else len(LONG))
+
+
+def lab_name(*part: str) -> str:
+    """The name of this run's lab, or of another one of its own; no two runs beside one another share any."""
+    run = os.environ.get("HOSTED_CP_LAB") or "test"
+    return "-".join(filter(None, (run, os.environ.get("PYTEST_XDIST_WORKER"), *part)))
 
 
 @pytest.fixture(scope="session")
@@ -25,7 +46,7 @@ def lab() -> Iterator[Lab]:
 
     Where files of tests run side by side, each worker of pytest-xdist has one of its own.
     """
-    name = "-".join(filter(None, (os.environ.get("HOSTED_CP_LAB") or "test", os.environ.get("PYTEST_XDIST_WORKER"))))
+    name = lab_name()
     yield cluster.up(name)
     if os.environ.get("HOSTED_CP_LAB_KEEP") != "1":
         cluster.down(name)
@@ -38,7 +59,7 @@ def edge(lab: Lab) -> Iterator[MakeEdge]:
 
     def make(name: str) -> Edge:
         made.append(name)
-        return lab.edge(name)
+        return machines.add(lab, name)
 
     yield make
     for each in made:

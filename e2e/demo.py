@@ -17,8 +17,9 @@ import yaml
 
 from e2e import operator, tenants
 from e2e.lab import cluster
-from e2e.lab.cluster import Lab
+from e2e.lab import edge as machines
 from e2e.lab.edge import Edge
+from e2e.lab.handle import Lab
 from e2e.lab.network import LabError
 from k0s_images import images
 from k0s_images.cache import BuildError, say
@@ -115,7 +116,7 @@ def _demo(lab_name: str) -> None:
         request = yaml.safe_load((EXAMPLES / "join-token.yaml").read_text())
         tenants.apply(lab, request)
         tenants.wait_condition(lab, f"jtr/{request['metadata']['name']}", "JoinTokenSecretCreated", seconds=_LIMIT)
-    edge = lab.edge(EDGE)
+    edge = machines.add(lab, EDGE)
     with phases.phase(f"{EDGE}, a machine in another network -> a Ready node"):
         _join(lab, edge, k0s, request["metadata"]["name"], at_the_edge)
         tenants.eventually(lambda: tenant.kubectl("wait", "--for=create", f"node/{EDGE}", "--timeout=60s"), seconds=60)

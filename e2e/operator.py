@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from e2e.lab.cluster import Lab
+from e2e.lab.handle import Lab
 from k0s_images import images
 from k0s_images.choice import K0sImage
 

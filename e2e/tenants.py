@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 import yaml
 
 from e2e.lab import client
-from e2e.lab.cluster import Lab
+from e2e.lab.handle import Lab
 from e2e.lab.network import LabError
 from k0s_images import images
 

@@ -25,7 +25,7 @@ from e2e.bench import moments as phases
 from e2e.bench.figures import Figure, medians
 from e2e.bench.moments import FIRST_CALL, Seen, bare, moments, restarts
 from e2e.lab import client, cluster
-from e2e.lab.cluster import Lab
+from e2e.lab.handle import Lab
 from e2e.lab.network import LabError
 from hosted_cp.hosting.names import TENANT_UID
 from k0s_images.cache import say

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from e2e.capi.infrastructure import Booted, Order, Provider
 from e2e.lab import boot, cluster, edge, state
-from e2e.lab.cluster import Lab
+from e2e.lab.handle import Lab
 from e2e.lab.network import short_id
 from e2e.lab.programs import MANAGEMENT_MINOR
 from k0s_images import images

@@ -23,7 +23,7 @@ from e2e.capi.programs import cluster_api
 from e2e.capi.timeline import Timeline
 from e2e.lab import client, state
 from e2e.lab.client import ApiError
-from e2e.lab.cluster import Lab
+from e2e.lab.handle import Lab
 from e2e.lab.network import LabError
 from e2e.lab.processes import call
 from e2e.tenants import Tenant

@@ -14,7 +14,7 @@ from pathlib import Path
 from e2e.capi import core, edges, infrastructure, kinds
 from e2e.capi.programs import NEWEST, ClusterApi, cluster_api
 from e2e.lab import boot, edge, extra, pki, systemd
-from e2e.lab.cluster import Lab
+from e2e.lab.handle import Lab
 from e2e.lab.network import LabError
 
 MANAGER, MACHINES = "capi-core", "capi-machines"

@@ -8,8 +8,8 @@ from typing import Any
 
 from e2e import tenants
 from e2e.lab import downloads
-from e2e.lab.cluster import Lab
 from e2e.lab.downloads import Download
+from e2e.lab.handle import Lab
 from k0s_images.choice import K0sImage
 from k0s_images.standin_launcher import single_file
 

@@ -13,13 +13,17 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from e2e.lab.cluster import Lab, down, existing, status, up
+    from e2e.lab.cluster import down, existing, status, up
     from e2e.lab.edge import Edge
+    from e2e.lab.handle import Lab
 
 __all__ = ["Edge", "Lab", "down", "existing", "status", "up"]
 
-_CLUSTER, _EDGE = "e2e.lab.cluster", "e2e.lab.edge"
-_HOMES = {"Edge": _EDGE, "Lab": _CLUSTER, "down": _CLUSTER, "existing": _CLUSTER, "status": _CLUSTER, "up": _CLUSTER}
+_CLUSTER = "e2e.lab.cluster"
+_HOMES = {
+    "Edge": "e2e.lab.edge", "Lab": "e2e.lab.handle", "down": _CLUSTER, "existing": _CLUSTER, "status": _CLUSTER,
+    "up": _CLUSTER,
+}  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

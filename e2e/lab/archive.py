@@ -10,6 +10,8 @@ import tarfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from e2e.lab.network import LabError
+
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
@@ -48,3 +50,13 @@ def _member(path: str, *, kind: bytes = tarfile.REGTYPE, mode: int, size: int = 
     info = tarfile.TarInfo(path.lstrip("/"))
     info.type, info.mode, info.size, info.linkname = kind, mode, size, target
     return info
+
+
+def identity(path: Path) -> tuple[str, list[str]]:
+    """The digest and the names of the image in a docker archive."""
+    with tarfile.open(path) as tar:
+        file = tar.extractfile("manifest.json")
+        if file is None:
+            raise LabError(f"{path} is not a docker archive")
+        image = json.load(file)[0]
+    return Path(image["Config"]).name.removesuffix(".json"), list(image.get("RepoTags") or [])

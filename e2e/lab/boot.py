@@ -14,18 +14,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Network
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from e2e.lab import cgroups, edge, machine, netns, processes, state, systemd
 from e2e.lab.edge import TENANT_SERVICES, Edge, Site
+from e2e.lab.handle import Lab
 from e2e.lab.network import LabError, check_name
 from e2e.lab.processes import Place, Ready
 from e2e.lab.programs import MANAGEMENT_MINOR
 from k0s_images import cache
 from k0s_images.cache import say
-
-if TYPE_CHECKING:
-    from e2e.lab.cluster import Lab
 
 _IMAGE = "image"
 _CLOUD_INIT_LOG = "/var/log/cloud-init.log"

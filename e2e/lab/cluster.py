@@ -8,99 +8,23 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import os
 import shutil
-import tarfile
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
-from ipaddress import IPv4Address, IPv4Network
+from dataclasses import replace
+from ipaddress import IPv4Network
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from e2e.lab import archive, cgroups, client, components, machine, manifests, netns, pki, processes, state
-from e2e.lab.network import Addresses, LabError, addresses, check_name, choose_block
-from e2e.lab.processes import Place, call
-from e2e.lab.programs import Programs, programs
+from e2e.lab.handle import Lab, describe, folder_of, require
+from e2e.lab.network import LabError, addresses, choose_block
+from e2e.lab.processes import call
+from e2e.lab.programs import programs
 from e2e.lab.state import Journal, State, Thing, boot_id
 from k0s_images import cache
 from k0s_images.cache import say
-
-if TYPE_CHECKING:
-    from e2e.lab.edge import Edge
-
-
-@dataclass(frozen=True, kw_only=True)
-class Lab:
-    """A running management cluster."""
-
-    name: str
-    folder: Path
-    kubeconfig: Path
-    """Administrator of the cluster."""
-    addresses: Addresses
-    programs: Programs
-
-    @property
-    def node_address(self) -> IPv4Address:
-        """Where the API server (6443) and node ports answer."""
-        return self.addresses.node
-
-    @property
-    def node_name(self) -> str:
-        """The only node's name."""
-        return node_name(self.name)
-
-    @property
-    def audit_log(self) -> Path:
-        """One JSON object for each request that the API server answered (level Metadata)."""
-        return self.folder / "logs" / "audit.log"
-
-    @property
-    def logs(self) -> Path:
-        """One file for each of the lab's processes."""
-        return self.folder / "logs"
-
-    @property
-    def node(self) -> Place:
-        """The node's network and mounts, for `processes.call`."""
-        return _node_place(Journal(self.folder, _require(self.folder)))
-
-    def client(self) -> client.Client:
-        """A small API client with the administrator's rights."""
-        return client.from_kubeconfig(self.kubeconfig)
-
-    def kubectl(self, *arguments: str, input: str | None = None, seconds: float = 60.0) -> str:
-        """What `kubectl` prints; `LabError` with its complaint if it fails."""
-        argv: list[str | Path] = [self.programs.kubernetes / "kubectl", f"--kubeconfig={self.kubeconfig}", *arguments]
-        return call(argv, input=input, seconds=seconds)
-
-    def load_images(self, archives: Mapping[str, Path]) -> list[str]:
-        """Make docker archives' images known to the node, under the given names; returns those that were new."""
-        return load_images(self, archives)
-
-    def tag_image(self, name: str, other: str) -> None:
-        """Give an image that the node has another name as well."""
-        socket = self.folder / "run" / "containerd.sock"
-        ctr = (self.programs.ctr, "--address", socket, "--namespace", "k8s.io")
-        call([*ctr, "images", "tag", "--force", name, other], place=self.node)
-
-    def edge(self, name: str) -> Edge:
-        """An edge machine of this name, made if need be."""
-        from e2e.lab.edge import add  # a lab without edge machines needs none of it
-
-        return add(self, name)
-
-
-def folder_of(name: str) -> Path:
-    """Where a lab keeps everything: in the cache folder, outside the checkout."""
-    return cache.root() / f"lab-{check_name(name)}"
-
-
-def node_name(lab: str) -> str:
-    """The name under which the node registers."""
-    return f"lab-{lab}"
 
 
 def up(name: str = "demo") -> Lab:
@@ -111,7 +35,7 @@ def up(name: str = "demo") -> Lab:
     with state.locked(folder):
         built = programs()
         journal = _open(name, folder)
-        lab = _describe(journal, built)
+        lab = describe(journal, built)
         pki.create(folder / "pki", addresses=lab.addresses, node=lab.node_name)
         _ground(journal, lab)
         components.start_storage_and_api(journal, lab)
@@ -168,13 +92,6 @@ def _choosing() -> Iterator[None]:
         yield
 
 
-def _describe(journal: Journal, built: Programs) -> Lab:
-    return Lab(
-        name=journal.state.name, folder=journal.folder, kubeconfig=journal.folder / "kubeconfig",
-        addresses=addresses(IPv4Network(journal.state.block)), programs=built,
-    )  # fmt: skip
-
-
 def _ground(journal: Journal, lab: Lab) -> None:
     """cgroups, the node's network namespace and its link; and the folders that processes write to."""
     for each in ("run", "logs", "volumes"):
@@ -193,47 +110,7 @@ def _ground(journal: Journal, lab: Lab) -> None:
 def _load_pause(lab: Lab) -> None:
     out = lab.folder / "node" / "pause.tar"
     archive.docker_archive(out, machine.PAUSE_IMAGE, files={"/pause": lab.programs.pause}, command=["/pause"])
-    load_images(lab, {machine.PAUSE_IMAGE: out})
-
-
-def _node_place(journal: Journal) -> Place:
-    holder = journal.process("node")
-    if holder is None:
-        raise LabError(f"the lab {journal.state.name!r} has no node yet: run `up`")
-    return machine.place(journal, netns=str(netns.namespace_file(journal.folder, "node")), holder=holder)
-
-
-def load_images(lab: Lab, archives: Mapping[str, Path]) -> list[str]:
-    """Import docker archives into the node's containerd; an image that is there already, by digest, is left alone."""
-    record = lab.folder / "node" / "images.json"
-    loaded: dict[str, str] = json.loads(record.read_text()) if record.exists() else {}
-    socket = lab.folder / "run" / "containerd.sock"
-    ctr = [str(lab.programs.ctr), "--address", str(socket), "--namespace", "k8s.io", "images"]
-    where = lab.node
-    present = set(call([*ctr, "list", "--quiet"], place=where).split())
-    new = []
-    for name, path in archives.items():
-        digest, tags = archive_identity(path)
-        if name not in tags:
-            raise LabError(f"{path} holds {', '.join(tags) or 'no named image'}, not {name}")
-        if name in present and loaded.get(name) == digest:
-            continue
-        begun = time.monotonic()
-        call([*ctr, "import", "--local", path], place=where, seconds=600)
-        state.write_durably(record, json.dumps(loaded := {**loaded, name: digest}))
-        say(f"lab {lab.name}: image {name} loaded in {time.monotonic() - begun:.1f} s")
-        new.append(name)
-    return new
-
-
-def archive_identity(path: Path) -> tuple[str, list[str]]:
-    """The digest and the names of the image in a docker archive."""
-    with tarfile.open(path) as tar:
-        file = tar.extractfile("manifest.json")
-        if file is None:
-            raise LabError(f"{path} is not a docker archive")
-        image = json.load(file)[0]
-    return Path(image["Config"]).name.removesuffix(".json"), list(image.get("RepoTags") or [])
+    lab.load_images({machine.PAUSE_IMAGE: out})
 
 
 def down(name: str = "demo") -> None:
@@ -280,17 +157,10 @@ def _remove_things(journal: Journal) -> int:
     return ended
 
 
-def _require(folder: Path) -> State:
-    known = state.read(folder)
-    if known is None:
-        raise LabError(f"there is no lab in {folder}: run `up`")
-    return known
-
-
 def existing(name: str = "demo") -> Lab:
     """The lab that is up already, without touching it. `LabError` if there is none."""
     folder = folder_of(name)
-    return _describe(Journal(folder, _require(folder)), programs())
+    return describe(Journal(folder, require(folder)), programs())
 
 
 def status(name: str = "demo") -> dict[str, Any]:

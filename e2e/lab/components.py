@@ -9,15 +9,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from e2e.lab import cgroups, machine, manifests, netns, processes
+from e2e.lab.handle import Lab
 from e2e.lab.processes import Place, Ready
 from e2e.lab.programs import system_program
 from e2e.lab.state import Journal
-
-if TYPE_CHECKING:
-    from e2e.lab.cluster import Lab
 
 #: Every process of the management cluster.
 ALL = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "node", "containerd", "kubelet",

@@ -16,12 +16,9 @@ import threading
 from dataclasses import dataclass
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from e2e.lab import extra, netns
-
-if TYPE_CHECKING:
-    from e2e.lab.cluster import Lab
+from e2e.lab.handle import Lab
 
 _NAME = "downloads"
 

@@ -13,18 +13,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from e2e.lab import cgroups, machine, netns, processes, state
+from e2e.lab.handle import Lab
 from e2e.lab.network import LabError, check_name
 from e2e.lab.processes import Place, call
 from e2e.lab.programs import Programs, system_program
 from e2e.lab.state import Journal, Process, Thing
 from k0s_images.cache import say
 from k0s_images.golang import components
-
-if TYPE_CHECKING:
-    from e2e.lab.cluster import Lab
 
 #: Pods of edge machines. Each machine may use all of it: nobody routes to them, and what they send is masqueraded.
 EDGE_PODS = IPv4Network("10.244.0.0/16")

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from e2e.lab import edge, netns, processes, state
+from e2e.lab.handle import Lab
 from e2e.lab.processes import Place, Ready
-
-if TYPE_CHECKING:
-    from e2e.lab.cluster import Lab
 
 #: The checkout: where a process of ours finds our packages.
 ROOT = Path(__file__).parents[2]

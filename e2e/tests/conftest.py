@@ -16,7 +16,7 @@ import pytest
 from e2e import operator
 from e2e.capi import management
 from e2e.lab import edge as machines
-from e2e.lab.cluster import Lab
+from e2e.lab.handle import Lab
 from e2e.lab.network import LabError
 from e2e.tests.room import Room, Stage
 from k0s_images import images

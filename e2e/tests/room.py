@@ -17,8 +17,9 @@ import pytest
 import yaml
 
 from e2e import demo, tenants
-from e2e.lab.cluster import Lab
+from e2e.lab import edge as machines
 from e2e.lab.edge import Edge
+from e2e.lab.handle import Lab
 from e2e.lab.network import LabError
 from e2e.tenants import Check, Tenant, conditions
 from k0s_images.choice import K0sImage
@@ -157,7 +158,7 @@ class Room:
     def edge(self, name: str) -> Edge:
         """An edge machine, gone with the room."""
         self.edges.append(name)
-        return self.lab.edge(name)
+        return machines.add(self.lab, name)
 
     def join(self, edge: Edge, token: bytes, *, k0s: K0sImage | None = None) -> None:
         """What the machine's owner does: put the token into a file and start `k0s worker`."""

@@ -15,7 +15,7 @@ import yaml
 from e2e import operator, tenants
 from e2e.lab import audit, edge
 from e2e.lab.audit import Request
-from e2e.lab.cluster import Lab
+from e2e.lab.handle import Lab
 from e2e.tenants import Tenant
 from e2e.tests.room import Room, Stage, hello_says, node_ready, run_hello
 

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from e2e.lab import archive, audit, cgroups, cloud, cluster, machine, manifests, netns, preflight, state
+from e2e.lab import archive, audit, cgroups, cloud, machine, manifests, netns, preflight, state
 from e2e.lab.network import LabError, addresses, check_name, choose_block
 from e2e.lab.state import Journal, Process, State, Thing
 
@@ -200,7 +200,7 @@ def test_an_archive_names_its_image_and_is_the_same_each_time(tmp_path: Path) ->
             out, "x.local/y:1", files={"/bin/z": b"content"}, links={"/bin/a": "z"}, command=["/bin/z"]
         )
     assert one.read_bytes() == two.read_bytes()
-    digest, names = cluster.archive_identity(one)
+    digest, names = archive.identity(one)
     assert names == ["x.local/y:1"]
     assert len(digest) == 64
     with tarfile.open(one) as tar:

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from e2e.conftest import lab_name
 from e2e.lab import boot, cluster, downloads, edge, processes, systemd
 from e2e.lab.boot import Booted
-from e2e.lab.cluster import Lab
+from e2e.lab.handle import Lab
 from e2e.lab.network import LabError
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
@@ -85,7 +86,7 @@ def test_a_machine_is_booted_once(lab: Lab, booted: Booted) -> None:
 def test_nobody_works_by_hand_on_it(lab: Lab, booted: Booted) -> None:
     assert booted.edge.name == "booted"
     with pytest.raises(LabError, match="boots by itself"):
-        lab.edge("booted")
+        edge.add(lab, "booted")
 
 
 @pytest.mark.parametrize(
@@ -122,7 +123,7 @@ def test_a_machine_that_died_starts_again_and_keeps_its_disk(lab: Lab) -> None:
 def test_a_lab_goes_with_the_machines_in_it() -> None:
     from e2e.lab.tests import traces
 
-    name = "booting"
+    name = lab_name("boot")
     try:
         lab = cluster.up(name)
         boot.boot(lab, "one", _user_data())

@@ -14,7 +14,7 @@ import pytest
 
 from e2e.conftest import Kubectl, MakeEdge
 from e2e.lab import archive, audit, client
-from e2e.lab.cluster import Lab
+from e2e.lab.handle import Lab
 from e2e.lab.manifests import NO_ADDRESS
 from e2e.lab.network import LabError
 from e2e.lab.processes import call

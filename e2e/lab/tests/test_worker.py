@@ -17,7 +17,7 @@ import yaml
 
 from e2e.conftest import Kubectl, MakeEdge
 from e2e.lab import client
-from e2e.lab.cluster import Lab
+from e2e.lab.handle import Lab
 from e2e.lab.network import LabError
 from k0s_images import images
 from k0s_images.standin_launcher import launcher

@@ -6,13 +6,14 @@ import json
 import os
 from pathlib import Path
 
-from e2e.lab import cluster, netns, processes
+from e2e.lab import netns, processes
+from e2e.lab.handle import folder_of
 from e2e.lab.processes import call
 
 
 def of(name: str) -> list[str]:
     """All that names the lab: cgroups, mounts, interfaces, routes, living processes, files. Empty if it is gone."""
-    cgroup, folder, link = processes.root_cgroup(name), str(cluster.folder_of(name)), netns.machine_link(name)
+    cgroup, folder, link = processes.root_cgroup(name), str(folder_of(name)), netns.machine_link(name)
     found = [f"cgroup {each}" for each in Path("/sys/fs/cgroup").glob(f"*/{cgroup}")]
     found += [f"cgroup {each}" for each in Path("/sys/fs/cgroup").glob(cgroup)]
     mounts = Path("/proc/self/mountinfo").read_text().splitlines()
