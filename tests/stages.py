@@ -20,6 +20,9 @@ _TESTS_FAILED = 1
 #: are begun in the order in which they are collected, the longest first (xdist would begin with those of most tests).
 _SIDE_BY_SIDE = ("-n", "3", "--dist", "loadfile", "--no-loadscope-reorder")
 
+#: The same with a lab for each of two: more would only wait for this machine's processors.
+_IN_TWO_LABS = ("-n", "2", "--dist", "loadfile", "--no-loadscope-reorder")
+
 _PYTEST = (sys.executable, "-m", "pytest", "--durations=5", "--durations-min=5")
 
 
@@ -66,7 +69,7 @@ STAGES = {
     "component": Stage(
         commands=(
             (sys.executable, "-m", "e2e.prepare", "servers"),
-            (*_PYTEST, *_SIDE_BY_SIDE, "tests", "-m", "component and not sweep"),
+            (*_PYTEST, *_SIDE_BY_SIDE, "tests/component", "-m", "component and not sweep"),
         ),
         usually="10 min",
         once_more=True,
@@ -82,7 +85,7 @@ STAGES = {
     "e2e": Stage(
         commands=(
             (sys.executable, "-m", "e2e.prepare"),
-            (*_PYTEST, "e2e", "tests", "-m", "e2e and not sweep"),
+            (*_PYTEST, *_IN_TWO_LABS, "e2e", "tests/k0s_images", "-m", "e2e and not sweep"),
         ),
         usually="15 min",
         once_more=True,
