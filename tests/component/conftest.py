@@ -174,6 +174,18 @@ async def capi_stage(
         yield fresh
 
 
+@pytest.fixture
+async def capi_stages(
+    capi_server: Server, capi_kubelet: StandInKubelet, capi_tenants: StandInTenants
+) -> AsyncIterator[tuple[CapiStage, CapiStage]]:
+    """Two such namespaces beside one another."""
+    async with (
+        staged(capi_server, capi_kubelet, capi_tenants) as one,
+        staged(capi_server, capi_kubelet, capi_tenants) as two,
+    ):
+        yield one, two
+
+
 @pytest.fixture(scope="module")
 def tenant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A real API server in the place of a tenant's."""

@@ -6,7 +6,6 @@ For control planes alone see `test_control_planes.py` (B11, B12); for all that a
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any
 
@@ -22,24 +21,15 @@ from hosted_cp.kube.resources import (
     STATEFUL_SET,
     WORKER_CONFIG,
 )
-from tests.component.apiserver import Server
-from tests.component.capi import CapiStage, staged, status_of
+from tests.component.capi import CapiStage, status_of
 from tests.component.hosting import Object
-from tests.component.kubelet import StandInKubelet
-from tests.component.standin_tenants import StandInTenants
 from tests.component.test_capi_deletion import manifest, of_cluster
 from tests.component.workers import DEPLOYMENT, data_of, known_tokens, made, provisioned, token_of
 
 
 @pytest.fixture
-async def stages(
-    capi_server: Server, capi_kubelet: StandInKubelet, capi_tenants: StandInTenants
-) -> AsyncIterator[tuple[CapiStage, CapiStage]]:
-    async with (
-        staged(capi_server, capi_kubelet, capi_tenants) as one,
-        staged(capi_server, capi_kubelet, capi_tenants) as two,
-    ):
-        yield one, two
+def stage(capi_stage: CapiStage) -> CapiStage:
+    return capi_stage
 
 
 async def living(stage: CapiStage) -> list[str]:
@@ -56,9 +46,8 @@ def create(stage: CapiStage) -> None:
     stage.server.kubectl("create", "-f", "-", stdin=core.as_yaml(manifest(stage, "a")))
 
 
-async def test_owners_are_named_in_the_version_of_today(stages: tuple[CapiStage, CapiStage]) -> None:
+async def test_owners_are_named_in_the_version_of_today(stage: CapiStage) -> None:
     """B12: a reference that names a former version of our kinds is repaired, as core wants it after an upgrade."""
-    stage = stages[0]
     async with stage.operating() as operator:
         create(stage)
         await living(stage)
@@ -82,13 +71,13 @@ def _owned_by(owners: list[Object], body: Object) -> bool:
     return bool(body["metadata"].get("ownerReferences") == owners)
 
 
-async def test_two_clusters_of_one_name_keep_their_workers_apart(stages: tuple[CapiStage, CapiStage]) -> None:
-    one, two = stages
+async def test_two_clusters_of_one_name_keep_their_workers_apart(capi_stages: tuple[CapiStage, CapiStage]) -> None:
+    one, two = capi_stages
     async with one.operating(namespaces=(one.namespace, two.namespace)) as operator:
-        for each in stages:
+        for each in capi_stages:
             create(each)
-        workers = [await living(each) for each in stages]
-        for stage, names in zip(stages, workers, strict=True):
+        workers = [await living(each) for each in capi_stages]
+        for stage, names in zip(capi_stages, workers, strict=True):
             known = known_tokens(stage)
             assert len(known) == 2
             for name in names:
@@ -104,8 +93,7 @@ async def test_two_clusters_of_one_name_keep_their_workers_apart(stages: tuple[C
         assert len(known_tokens(two)) == 2
 
 
-async def test_a_pause_holds_workers_and_ends_within_seconds(stages: tuple[CapiStage, CapiStage]) -> None:
-    stage = stages[0]
+async def test_a_pause_holds_workers_and_ends_within_seconds(stage: CapiStage) -> None:
     async with stage.operating() as operator:
         create(stage)
         names = await living(stage)

@@ -7,7 +7,6 @@ endpoint, counters, versions, conditions, external management, rest, and what is
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from contextlib import ExitStack, aclosing
 from functools import partial
 from typing import Any
@@ -31,7 +30,6 @@ from hosted_cp.kube.resources import (
     SERVICE,
     STATEFUL_SET,
 )
-from tests.component.apiserver import Server
 from tests.component.capi import (
     CORE,
     LAB_CLUSTER,
@@ -55,20 +53,8 @@ OURS = {"hosted-cp", "hosted-cp-metadata"}
 
 
 @pytest.fixture
-async def stages(
-    capi_server: Server, capi_kubelet: StandInKubelet, capi_tenants: StandInTenants
-) -> AsyncIterator[tuple[CapiStage, CapiStage]]:
-    """Two namespaces beside one another."""
-    async with (
-        staged(capi_server, capi_kubelet, capi_tenants) as one,
-        staged(capi_server, capi_kubelet, capi_tenants) as two,
-    ):
-        yield one, two
-
-
-@pytest.fixture
-def stage(stages: tuple[CapiStage, CapiStage]) -> CapiStage:
-    return stages[0]
+def stage(capi_stage: CapiStage) -> CapiStage:
+    return capi_stage
 
 
 # --- the thread -------------------------------------------------------------------------------------------------------
@@ -354,15 +340,15 @@ def _kept(body: Object) -> Object:
 # --- neighbours -------------------------------------------------------------------------------------------------------
 
 
-async def test_two_clusters_of_one_name_do_not_meet(stages: tuple[CapiStage, CapiStage]) -> None:
-    one, two = stages
+async def test_two_clusters_of_one_name_do_not_meet(capi_stages: tuple[CapiStage, CapiStage]) -> None:
+    one, two = capi_stages
     async with one.operating(namespaces=(one.namespace, two.namespace)):
         await one.create_cluster("a")
         await two.create_cluster("a", replicas=2)
-        for each in stages:
+        for each in capi_stages:
             await each.serving("a")
             await each.told_core("a")
-        authorities = [(await each.admin.get(SECRET, each.namespace, "a-ca"))["data"] for each in stages]
+        authorities = [(await each.admin.get(SECRET, each.namespace, "a-ca"))["data"] for each in capi_stages]
         assert authorities[0] != authorities[1]
         before = await two.versions_of_everything()
         await one.admin.delete(CORE_CLUSTER, one.namespace, "a")
