@@ -28,7 +28,7 @@ from hosted_cp.machines import nodes, readiness, status
 from hosted_cp.machines.mapping import age_warning
 from hosted_cp.machines.recipes import SECRET_TYPE, VALUE_KEY, WorkerDataRecipe
 from hosted_cp.machines.render import size_warnings, warnings_of
-from hosted_cp.machines.view import WorkerView, cluster_name, owning_machine
+from hosted_cp.machines.view import CORE_GROUP, WorkerView, cluster_name, group_of, owning_machine
 from hosted_cp.machines.worker import Worker
 from hosted_cp.pki.recipes import KUBECONFIG_KEY
 from hosted_cp.planning import diff
@@ -84,7 +84,8 @@ def plan(view: WorkerView) -> Plan:
 
 def _unowned(view: WorkerView) -> Plan:
     reference = owning_machine(view.owner)
-    if reference is None and (view.owner.owner_references or view.owner.get("status", "dataSecretName")):
+    of_core = any(group_of(each) == CORE_GROUP for each in view.owner.owner_references)
+    if reference is None and (of_core or view.owner.get("status", "dataSecretName")):
         # The MachineSet's, which hands it to its Machine in a moment; or somebody took the owner off, and Cluster API
         # puts it back.
         return Plan()

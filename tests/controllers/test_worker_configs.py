@@ -49,16 +49,25 @@ class Caching:
         self.caches.subscribe(self.changes.append)
         self._version = 0
 
-    def put(self, resource: Resource, name: str, *, spec: Any = None, status: Any = None, **metadata: Any) -> set[str]:
+    def put(
+        self,
+        resource: Resource,
+        name: str,
+        *,
+        namespace: str = NS,
+        spec: Any = None,
+        status: Any = None,
+        **metadata: Any,
+    ) -> set[str]:
         """An object comes or changes; returns whose keys are told."""
         self._version += 1
-        about = {"name": name, "namespace": NS, "uid": f"{resource.plural}-{name}", "generation": self._version}
+        about = {"name": name, "namespace": namespace, "uid": f"{resource.plural}-{name}", "generation": self._version}
         body = {"metadata": {**about, "resourceVersion": str(self._version), **metadata}}
         body |= (
             {"data": spec or {}} if resource in (SECRET, CONFIG_MAP) else {"spec": spec or {}, "status": status or {}}
         )
         self.changes.clear()
-        assert self.caches.feed(Answer(orjson.dumps(body)), resource.ref(NS, name)) is not None
+        assert self.caches.feed(Answer(orjson.dumps(body)), resource.ref(namespace, name)) is not None
         return {key.name for change in self.changes for key in self.controller.keys(change)}
 
     def config(self, name: str, owner: Resource = MACHINE, **spec: Any) -> set[str]:
@@ -173,6 +182,32 @@ def test_the_tenant_is_looked_at_again_when_it_has_changed() -> None:
     status = {"version": "v1.36.3+k0s", "k0sVersion": "v1.36.3+k0s.2"}
     assert seen.put(CONTROL_PLANE, "demo-cp", status=status, ownerReferences=owners) == {"a", "b"}
     assert version() == "v1.36.3+k0sv1.36.3+k0s.2"
+
+
+def test_what_is_in_another_namespace_is_not_there() -> None:
+    """Neither a Machine, nor a Cluster with all that is its, nor what files are taken from."""
+    elsewhere = "elsewhere"
+    seen = Caching()
+    seen.machine("b")
+    seen.config("b", files=[{"path": "/x", "contentFrom": {"secretRef": {"name": "s", "key": "k"}}}])
+    seen.put(MACHINE, "a", namespace=elsewhere, spec={"clusterName": "demo"})
+    seen.config("a")
+    owners = [{"apiVersion": CORE_API, "kind": "Cluster", "name": "demo", "uid": "clusters-demo"}]
+    spec = {"version": "v1.36.3+k0s"}
+    for resource, name, more in (
+        (CORE_CLUSTER, "demo", {}), (CONTROL_PLANE, "demo-cp", {"spec": spec, "ownerReferences": owners}),
+        (SECRET, "demo-ca", {}), (SECRET, "demo-kubeconfig", {}), (SECRET, "s", {}), (SECRET, "b", {}),
+    ):  # fmt: skip
+        seen.put(resource, name, namespace=elsewhere, **more)
+    lonely, other = seen.controller.look(Key(NS, "a")), seen.controller.look(Key(NS, "b"))
+    assert lonely is not None
+    assert lonely.view.machine is None
+    assert other is not None
+    found = other.view
+    assert found.machine is not None
+    assert (found.cluster, found.control_plane, found.authority, found.secret, found.sources) == (
+        None, None, None, None, {},
+    )  # fmt: skip
 
 
 def test_a_machine_made_anew_is_another_one() -> None:

@@ -178,6 +178,15 @@ def test_nothing_is_said_before_the_machine_is_there() -> None:
     assert "no Machine owns this object yet" in world.why()
 
 
+def test_a_machine_of_another_group_is_none() -> None:
+    world = waiting().cluster()
+    stranger = {"apiVersion": "machine.openshift.io/v1beta1", "kind": "Machine", "name": NAME, "uid": "m"}
+    world.edit(CONFIG, lambda body: body["metadata"].update(ownerReferences=[stranger]))
+    world.work()
+    assert world.why().startswith("False WaitingForMachine: no Machine owns this object yet: name it in spec.bootstrap")
+    assert not world.tenants
+
+
 def test_each_thing_is_waited_for() -> None:
     world = waiting().owned()
     world.work()
