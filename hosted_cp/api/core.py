@@ -142,24 +142,41 @@ PersistentVolumeClaim: TypeAlias = Annotated[dict[str, Any], WithJsonSchema(PERS
 
 # --- the one part of k0s's ClusterConfig that the API server must understand ------------------------------------------
 
-_CIDR = {"type": "string", "maxLength": 64}
 # Server-side apply leaves null behind where the last known field of an object is taken out.
 _NULLABLE = {**_ANYTHING, "nullable": True}
+
+
+def _text(description: str, *, longest: int = 64) -> dict[str, Any]:
+    return {"type": "string", "maxLength": longest, "description": description}
+
+
 _NETWORK = {
     **_NULLABLE,
+    "description": "The tenant's network. Ranges and domain are kept for life.",
     "properties": {
-        "podCIDR": _CIDR,
-        "serviceCIDR": _CIDR,
-        "clusterDomain": {"type": "string", "maxLength": 253},
+        "podCIDR": _text("Range of the pods' addresses. Unset: 10.244.0.0/16."),
+        "serviceCIDR": _text("Range of the Services' addresses. Unset: 10.96.0.0/12."),
+        "clusterDomain": _text("DNS domain of the tenant. Unset: cluster.local.", longest=253),
         "dualStack": {
             **_NULLABLE,
-            "properties": {"enabled": _BOOLEAN, "IPv6podCIDR": _CIDR, "IPv6serviceCIDR": _CIDR},
+            "description": "Dual-stack networking.",
+            "properties": {
+                "enabled": {**_BOOLEAN, "description": "Whether pods and Services have IPv6 addresses, too."},
+                "IPv6podCIDR": _text("IPv6 range of the pods' addresses."),
+                "IPv6serviceCIDR": _text("IPv6 range of the Services' addresses."),
+            },
         },
     },
 }
 K0S_CONFIG = {
     **_ANYTHING,
-    "properties": {"spec": {**_NULLABLE, "properties": {"network": _NETWORK}}},
+    "properties": {
+        "spec": {
+            **_NULLABLE,
+            "description": "As k0s documents it. What hosting needs (addresses, storage, ports) is merged over it.",
+            "properties": {"network": _NETWORK},
+        }
+    },
 }
 
 K0sConfig: TypeAlias = Annotated[dict[str, Any], WithJsonSchema(K0S_CONFIG)]
