@@ -522,13 +522,14 @@ class Executor:
                     return
                 uid = live["metadata"]["uid"]
             answer = await client.delete(
-                resource, ref.namespace, ref.name, uid=uid, propagation=action.propagation, deadline=action.deadline
-            )
+                resource, ref.namespace, ref.name, uid=uid, resource_version=action.resource_version,
+                propagation=action.propagation, deadline=action.deadline,
+            )  # fmt: skip
         except errors.NotFound:
             self._gone(run, action)
             return
         except errors.Conflict:
-            if action.uid is None:
+            if action.uid is None or action.resource_version:
                 raise _Stale(f"{ref} is another one than a moment ago") from None
             # Another life of this name: the one that was meant is gone.
             self._gone(run, action)

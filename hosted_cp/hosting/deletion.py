@@ -1,5 +1,7 @@
 """The end of a tenant: everything we own is deleted by UID, then the finalizer goes. Nothing is created or contacted.
 
+But for what the user asked to keep (`--cascade=orphan`): that is somebody else's as soon as it has no owner any more.
+
 Volumes that the user did not ask to delete stay; they carry the tenant's UID and are named in an Event, so that nobody
 finds unlabelled volumes years later. etcd goes after the controllers: an API server that has lost its store does not
 end when it is told to, but holds its pod for the whole grace period.
@@ -16,6 +18,8 @@ from hosted_cp.planning.actions import Action, Delete, Event, PatchMetadata, Pla
 from hosted_cp.planning.conditions import Cause, Condition, merge, parse_rfc3339
 from hosted_cp.planning.observed import Observed
 
+#: The finalizer by which the garbage collector has been asked to leave what an object owns (`--cascade=orphan`).
+_ORPHAN = "orphan"
 #: For how long the controllers' end is waited for. One on a node that is lost must not hold up the tenant's.
 _PATIENCE = timedelta(seconds=30)
 
@@ -24,6 +28,10 @@ def plan(view: TenantView, blocked: Cause | None) -> Plan:
     """Delete what is ours, then let go. `blocked`: another operator looks after the tenant; its end is not ours."""
     owner = view.owner
     if view.finalizer not in owner.finalizers or blocked is not None:
+        return Plan()
+    if _ORPHAN in owner.finalizers:
+        # Who deletes in this way wants to keep everything. The collector takes the owner's name off it, and then its
+        # finalizer; from there on nothing of it is ours.
         return Plan()
     owned = view.owned
     events = _kept_volumes(view)
@@ -35,7 +43,10 @@ def plan(view: TenantView, blocked: Cause | None) -> Plan:
     patience = _patience(view)
     waits = [child for child in owned if patience and _of_etcd(child)]
     actions: list[Action] = [
-        Delete(ref=child.ref, uid=child.uid) for child in owned if not child.deleting and child not in waits
+        # Exactly as it was seen: what was given away since then is not ours to delete.
+        Delete(ref=child.ref, uid=child.uid, resource_version=child.resource_version)
+        for child in owned
+        if not child.deleting and child not in waits
     ]
     if not owned:
         remaining = tuple(each for each in owner.finalizers if each != view.finalizer)

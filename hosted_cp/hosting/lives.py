@@ -6,14 +6,15 @@ with new keys, or to write into what somebody else looks after.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from hosted_cp.hosting import authorities, brought_kubeconfig
 from hosted_cp.hosting.names import ADOPT, TENANT_UID
 from hosted_cp.hosting.tenant import Tenant
 from hosted_cp.hosting.view import TenantView
 from hosted_cp.hosting.wanted import Wanted, is_k0smotrons
-from hosted_cp.planning.actions import HASH_ANNOTATION, Target
+from hosted_cp.planning.actions import HASH_ANNOTATION, Ref, Target
 from hosted_cp.planning.conditions import Cause
 from hosted_cp.planning.observed import Observed
 
@@ -64,7 +65,16 @@ def name_taken(view: TenantView) -> Cause | None:
 
 
 def former_life(t: Tenant) -> Cause | None:
-    """Data volumes of another tenant of this name, or of this one without its keys."""
+    """What a former tenant of this name has left: objects, or data volumes; or volumes of this one without its keys."""
+    left = _left_behind_by_former(t)
+    if left:
+        owner = t.view.owner.ref
+        return Cause(
+            reason="FormerLife",
+            message=f"{_few(left)} belong to a former {owner.kind} {owner.name}, as their ownerReferences say, and go"
+            " with it: Kubernetes removes them. To go on with the former tenant, bring back its Secrets without"
+            " ownerReferences",
+        )
     if t.former.version:
         return None
     strangers = [claim for claim in t.view.claims if claim.labels.get(TENANT_UID) != t.uid and not _adopted(t, claim)]
@@ -86,6 +96,28 @@ def former_life(t: Tenant) -> Cause | None:
             " claims to begin anew",
         )
     return None
+
+
+def _left_behind_by_former(t: Tenant) -> list[str]:
+    """Objects whose controller is an object of the owner's kind and name that is no more.
+
+    What restores a backup brings objects back with the ownerReferences that they had, and the garbage collector takes
+    them away again. The Secrets of authorities among them are not brought by a user: a tenant that begins with them
+    loses them a moment later, some of them before it has begun, and then has new keys beside old ones.
+    """
+    me = t.view.owner
+    return [
+        f"{child.ref.kind} {child.ref.name}"
+        for child in t.view.children.values()
+        if child.controller_uid != me.uid and any(_names(each, me.ref) for each in child.owner_references)
+    ]
+
+
+def _names(reference: Mapping[str, Any], who: Ref) -> bool:
+    """Whether an owner reference of a controller names an object of this kind and name, of whatever life."""
+    group = str(reference.get("apiVersion")).partition("/")[0]
+    named = (group, reference.get("kind"), reference.get("name"))
+    return bool(reference.get("controller")) and named == (who.api_version.partition("/")[0], who.kind, who.name)
 
 
 def _adopted(t: Tenant, claim: Observed) -> bool:

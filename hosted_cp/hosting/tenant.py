@@ -20,7 +20,7 @@ from hosted_cp.api.cluster import ClusterSpec
 from hosted_cp.api.problems import Problem
 from hosted_cp.hosting import rollouts
 from hosted_cp.hosting.etcd import image
-from hosted_cp.hosting.names import DECISIONS, RELEASE, TENANT_UID, Names, object_labels
+from hosted_cp.hosting.names import ADOPT, DECISIONS, RELEASE, TENANT_UID, Names, object_labels
 from hosted_cp.hosting.view import TenantView
 from hosted_cp.k0s import versions
 from hosted_cp.planning.observed import Observed
@@ -249,7 +249,7 @@ def tenant(view: TenantView, spec: ClusterSpec) -> Tenant:
         )  # fmt: skip
 
     storage = former.storage or spec.storage_kind
-    members = former.etcdMembers or (3 if spec.replicas > 1 else 1)
+    members = former.etcdMembers or (3 if spec.replicas > 1 or _several_adopted(view, names) else 1)
     decisions = Decisions(
         version=version,
         asked=asked,
@@ -271,6 +271,14 @@ def tenant(view: TenantView, spec: ClusterSpec) -> Tenant:
         view=view, spec=spec, decisions=decisions, former=former, asked=wished, refused=tuple(refused),
         drifted=tuple(drifted),
     )  # fmt: skip
+
+
+def _several_adopted(view: TenantView, names: Names) -> bool:
+    """Whether the user has adopted volumes of several members. Each knows all of them, and one alone has no quorum."""
+    later_ones = tuple(f"{names.etcd}-{ordinal}" for ordinal in (1, 2))
+    return any(
+        claim.annotations.get(ADOPT) == view.owner.uid and claim.ref.name.endswith(later_ones) for claim in view.claims
+    )
 
 
 def asked_of(spec: ClusterSpec) -> str:

@@ -364,6 +364,7 @@ class ApiClient:
         name: str,
         *,
         uid: str | None = None,
+        resource_version: str = "",
         propagation: str = "Background",
         deadline: float = DEADLINE,
     ) -> Answer:
@@ -371,6 +372,8 @@ class ApiClient:
         options: dict[str, Any] = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": propagation}
         if uid is not None:
             options["preconditions"] = {"uid": uid}
+            if resource_version:
+                options["preconditions"]["resourceVersion"] = resource_version
         return Answer(
             await self._request(
                 "delete", "DELETE", resource.path(namespace, name), kind=resource.kind, deadline=deadline,

@@ -169,6 +169,8 @@ class Delete:
     ref: Ref
     #: None only in a tenant, of whose objects we keep no view: it is read first, and is ours with these `labels` on it.
     uid: str | None
+    #: If given, only this version of it: what somebody has changed since it was seen is planned for anew.
+    resource_version: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
     propagation: str = "Background"
     target: Target = Target.MANAGEMENT

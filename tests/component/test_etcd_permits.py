@@ -382,7 +382,32 @@ def test_a_volume_of_a_former_life_is_refused_until_it_is_adopted(one: World, sh
     assert one.start(0) == ""
     one.await_ready(0)
     assert one.keys(0) == {"of the former life"}
-    assert marker(one.volume(0)).read_text() == f"{UID}\n"
+    assert marker(one.volume(0)).read_text() == f"{UID}\n{FORMER_UID}\n"
+
+
+@pytest.mark.parametrize("first", [FORMER_UID, None])
+def test_a_volume_can_be_adopted_again_and_again(one: World, shell: str, first: str | None) -> None:
+    """Its claim keeps the label of the first tenant (or none), and names nobody between."""
+    one.shell = shell
+    assert one.start(0) == ""
+    one.await_ready(0)
+    one.write(0, ["of the first life"])
+    one.stop(0)
+    if first is None:
+        marker(one.volume(0)).unlink()
+    else:
+        marker(one.volume(0)).write_text(f"{first}\n")
+    adopted = a_tenant(claims=[claim(0, tenant_uid=first, annotations={ADOPT: UID})])
+    for life in (2, 3):
+        one.grant(ready=True)
+        assert one.start(0).startswith("EtcdFormerLife: "), "not without being adopted"
+        one.secrets[NAMES.etcd_permit] = permit_data(permit.wanted(adopted).recipe)
+        assert one.start(0) == ""
+        one.await_ready(0)
+        assert one.keys(0) == {"of the first life"}
+        one.stop(0)
+        # What was written in this life is another one's in the next.
+        marker(one.volume(0)).write_text(marker(one.volume(0)).read_text().replace(UID, f"life-{life}"))
 
 
 def test_data_that_nobody_marked_is_refused(one: World, shell: str) -> None:

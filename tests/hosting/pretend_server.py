@@ -56,6 +56,10 @@ class PretendServer:
         """The same objects once more. Bodies are never changed in place, so they are shared."""
         return replace(self, objects=dict(self.objects), applied=dict(self.applied))
 
+    def uids_from(self, number: int) -> None:
+        """The next UID given is after this number: what another server gave before is nobody's here."""
+        self._uids = number
+
     # --- reading ------------------------------------------------------------------------------------------------
 
     def get(self, ref: Ref) -> Json:
@@ -158,11 +162,13 @@ class PretendServer:
         self._update(ref, {**live, "status": _plain(status)})
         return True
 
-    def delete(self, ref: Ref, *, uid: str | None = None) -> None:
+    def delete(self, ref: Ref, *, uid: str | None = None, resource_version: str = "") -> None:
         """DELETE with background propagation."""
         live = self._found(ref)
         if uid is not None and live["metadata"]["uid"] != uid:
             raise Refused("Conflict", f"{ref}: the UID in the precondition is another one")
+        if resource_version and live["metadata"]["resourceVersion"] != resource_version:
+            raise Refused("Conflict", f"{ref}: the resourceVersion in the precondition is another one")
         if live["metadata"].get("finalizers"):
             if "deletionTimestamp" not in live["metadata"]:
                 marked = _plain(live)

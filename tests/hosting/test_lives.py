@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -12,9 +14,9 @@ from hosted_cp.hosting.plan import plan
 from hosted_cp.planning.actions import Create, Delete, PatchMetadata, Ref
 from hosted_cp.planning.conditions import parse_rfc3339
 from tests.hosting import pretend_pods
-from tests.hosting.pretend_server import Json
-from tests.hosting.variants import VARIANTS, settled
-from tests.hosting.world import CLUSTER_API, NAMESPACE, Crash, World, cluster, running
+from tests.hosting.pretend_server import Json, encoded
+from tests.hosting.variants import VARIANTS, brought, settled
+from tests.hosting.world import CHILDREN, CLUSTER_API, NAMESPACE, Crash, Material, World, cluster, running
 
 CLAIM = "etcd-data-kmc-demo-etcd-0"
 CAS = ("ca", "proxy", "sa", "etcd")
@@ -111,6 +113,61 @@ def test_a_claim_without_any_mark_is_of_a_former_life() -> None:
     world.asks().settle()
     assert world.why.startswith("FormerLife")
     assert world.owned() == {}
+
+
+def brought_back_with_their_owners(variant: str) -> tuple[World, list[Ref]]:
+    """A backup of a whole tenant was restored as it is taken: new UIDs, and the ownerReferences of the former life."""
+    former = settled(variant)
+    world = World(settings=former.settings, material=Material(seed=2))
+    world.server.uids_from(5000)
+    order = ("PersistentVolumeClaim", *CHILDREN, "Cluster")
+    restored = [body for kind in order for body in former.server.every(kind)]
+    for body in restored:
+        metadata = {k: v for k, v in body["metadata"].items() if k not in ("uid", "resourceVersion", "finalizers")}
+        world.server.create({**{k: v for k, v in body.items() if k != "status"}, "metadata": metadata})
+    return world, [Ref.of(body) for body in restored if body["metadata"].get("ownerReferences")]
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("variant", ["etcd-1", "kine-url"])
+def test_what_the_collector_is_about_to_take_is_not_taken_for_brought(variant: str, seed: int) -> None:
+    """Half of the former authorities and half new ones: that would be a tenant which nobody can repair."""
+    world, stale = brought_back_with_their_owners(variant)
+    random.Random(seed).shuffle(stale)
+    for each in stale:
+        before = world.snapshot()
+        world.reconcile()
+        assert only_owner_changed(world, before)
+        assert world.why.startswith("FormerLife: ")
+        assert "bring back its Secrets without ownerReferences" in world.why
+        world.server.delete(each)  # as the collector does, one after another
+    world.settle()
+    if variant == "etcd-1":
+        assert world.why.startswith("FormerLife: data of a former tenant"), "volumes have no owner, and stay"
+        assert world.minted == {}
+    else:
+        assert world.available
+        assert {name for name, _ in world.minted} >= {"demo-ca", "demo-proxy", "demo-sa"}, "all of them, or none"
+        assert set(world.minted.values()) == {1}
+
+
+def test_a_running_tenant_does_not_change_to_authorities_that_are_about_to_go() -> None:
+    world = running()
+    lost = world.body("Secret", "demo-ca")
+    world.server.delete(ref("Secret", "demo-ca"))
+    world.settle()
+    workload = world.body("StatefulSet", "kmc-demo")
+    owner = {**lost["metadata"]["ownerReferences"][0], "uid": "former"}
+    metadata = {"name": "demo-ca", "namespace": NAMESPACE, "ownerReferences": [owner]}
+    world.server.create({**lost, "metadata": metadata, "data": encoded(brought("ca"))})
+    world.reconcile()
+    assert world.why.startswith("FormerLife: Secret demo-ca belong")
+    assert world.body("StatefulSet", "kmc-demo") == workload
+    world.server.delete(ref("Secret", "demo-ca"))
+    world.server.create({**lost, "metadata": {"name": "demo-ca", "namespace": NAMESPACE}})
+    world.settle()
+    assert world.available
+    assert world.body("StatefulSet", "kmc-demo")["spec"] == workload["spec"]
 
 
 def test_a_missing_ca_beside_our_own_volumes_is_never_made_anew() -> None:
@@ -232,8 +289,9 @@ def unchanged(body: Json, before: Json) -> bool:
     return same and managers == ["kubectl-create"] and body["metadata"]["uid"] == before["metadata"]["uid"]
 
 
+#: (Authorities and the kubeconfig may be brought by the user.)
 NAMES = [
-    each for each in settled("etcd-3").owned() if each[1] not in {f"demo-{purpose}" for purpose in CAS}
+    each for each in settled("etcd-3").owned() if each[1] not in {f"demo-{name}" for name in (*CAS, "kubeconfig")}
 ]  # fmt: skip
 
 
@@ -446,12 +504,37 @@ def test_deletions_and_the_release_carry_what_was_seen() -> None:
     world.write_status(world.plan().status)
     first = world.plan().actions
     assert first
-    assert all(isinstance(each, Delete) and each.uid for each in first)
+    assert all(isinstance(each, Delete) and each.uid and each.resource_version for each in first)
     etcd = {(kind, name) for kind, name in world.owned() if name.startswith("kmc-demo-etcd")}
     assert {(each.ref.kind, each.ref.name) for each in first} == set(world.owned()) - etcd
     world.settle()
     assert isinstance(world.done[-1], PatchMetadata)
     assert not any(isinstance(each, Create) for each in world.done[world.done.index(first[0]) :])
+
+
+@pytest.mark.parametrize("seen", ["at once", "late"])
+def test_who_deletes_a_tenant_without_what_it_owns_keeps_everything(seen: str) -> None:
+    """`--cascade=orphan`: the collector takes the owner's name off every object, then its finalizer off the owner."""
+    world = running(replicas=3)
+    kept = set(world.owned())
+    old = world.view()
+    world.server.edit(world.owner_ref, lambda body: body["metadata"]["finalizers"].append("orphan"))
+    world.deletes()
+    if seen == "at once":
+        world.settle()
+        assert set(world.owned()) == kept
+    for kind, name in kept:
+        body = world.body(kind, name)
+        world.server.edit(Ref.of(body), lambda body: body["metadata"].pop("ownerReferences"))
+    world.server.edit(world.owner_ref, lambda body: body["metadata"]["finalizers"].remove("orphan"))
+    # What is seen of the objects may be older than what is seen of their owner.
+    told = world.plan()
+    world.write_status(told.status)
+    late = replace(world.view(), children=old.children)
+    assert world.carry_out(plan(late).actions, about=late.owner) == "replan"
+    world.settle()
+    assert not world.exists("Cluster", "demo")
+    assert {(each.kind, each.name) for each in world.server.objects} >= kept
 
 
 def test_a_deletion_that_cannot_be_announced_goes_on() -> None:

@@ -388,9 +388,9 @@ class World:
                 server.merge_patch(action.ref, dict(action.patch()), manager=METADATA_MANAGER)
             case Delete():
                 try:
-                    server.delete(action.ref, uid=action.uid)
+                    server.delete(action.ref, uid=action.uid, resource_version=action.resource_version)
                 except Refused as no:
-                    if no.reason not in ("NotFound", "Conflict"):
+                    if no.reason != "NotFound" and not (no.reason == "Conflict" and not action.resource_version):
                         raise
         self.writes += 1
 

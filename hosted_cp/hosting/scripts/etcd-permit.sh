@@ -78,13 +78,14 @@ for path in "$marker" "$DATA_DIR/member" "$DATA_DIR/member/wal"; do
     fi
 done
 
-# Whose volume is it? The marker is written before the first start and never missing beside data of ours.
+# Whose volume is it? The marker is written before the first start and never missing beside data of ours. Below the
+# present tenant it names those before it: a claim keeps the label of the first one, however often it is adopted.
 recorded=
 if [ -e "$marker" ]; then
     IFS= read -r recorded <"$marker" || true
 fi
 if [ -n "$recorded" ]; then
-    if [ "$recorded" != "$TENANT_UID" ] && [ "$recorded" != "$former" ]; then
+    if [ "$recorded" != "$TENANT_UID" ] && ! { [ -n "$former" ] && grep -q -x -F -e "$former" "$marker"; }; then
         refuse EtcdFormerLife "$claim holds the data of another tenant (UID $recorded), perhaps a former one of the same\
  name. Delete the claim to begin anew; or bring back that tenant's Secrets and adopt the volume"
     fi
@@ -108,6 +109,11 @@ fi
 if [ "$recorded" != "$TENANT_UID" ]; then
     rm -f "$marker.new"
     printf '%s\n' "$TENANT_UID" >"$marker.new"
+    if [ -n "$recorded" ]; then
+        cat "$marker" >>"$marker.new"
+    elif [ "$former" = unmarked ]; then
+        printf '%s\n' "$former" >>"$marker.new"
+    fi
     sync "$marker.new"
     mv "$marker.new" "$marker"
     sync "$DATA_DIR"

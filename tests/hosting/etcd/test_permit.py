@@ -172,6 +172,13 @@ def test_the_number_of_members_is_what_was_granted() -> None:
     assert permit.members(a_tenant(replicas=1)) == 1
 
 
+@pytest.mark.parametrize(("adopted", "members"), [((), 1), ((0,), 1), ((0, 1, 2), 3), ((0, 2), 3)])
+def test_who_adopts_volumes_of_several_members_gets_as_many(adopted: tuple[int, ...], members: int) -> None:
+    """Each of them knows the others: one alone would wait for a quorum for ever."""
+    claims = [claim(i, tenant_uid=FORMER_UID, annotations={ADOPT: UID}) for i in adopted]
+    assert permit.members(a_tenant(claims=claims, replicas=1)) == members
+
+
 def test_a_token_is_kept_while_it_is_there_and_made_where_it_is_gone() -> None:
     data = granted()
     kept = permit.recipe(a_tenant(permit_secret(data), stateful_set(), pods=[pod(0)]))
