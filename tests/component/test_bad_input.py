@@ -11,7 +11,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from hosted_cp.k0s.config import DSN_KEY
-from hosted_cp.kube.resources import CLUSTER, SECRET, SERVICE
+from hosted_cp.kube.resources import CLUSTER, SECRET, SERVICE, STATEFUL_SET
 from hosted_cp.pki.facts import secret_facts
 from hosted_cp.pki.recipes import KubeconfigRecipe
 from hosted_cp.planning.recipes import Inputs
@@ -214,3 +214,43 @@ async def test_a_name_under_which_no_pod_can_exist_is_said_and_can_be_deleted(st
         await stage.admin.delete(CLUSTER, stage.namespace, name)
         await stage.gone(name)
         await stage.rest(operator)
+
+
+async def test_what_a_running_tenant_keeps_is_told_from_what_the_server_fills_in(stage: Stage) -> None:
+    """A volume as the server has it (mode filled in, quantities rewritten) is as it was asked for. A larger
+    one, another network provider and another CA are refused, and nothing is restarted."""
+
+    def pvc(size: str) -> Object:
+        return {"type": "pvc", "persistentVolumeClaim": {"spec": {"resources": {"requests": {"storage": size}}}}}
+
+    async def said(kind: str, words: str) -> None:
+        await stage.until(CLUSTER, ["a"], lambda body: words in conditions(body).get(kind, {}).get("message", ""))
+
+    await stage.secret("our-ca", dict(brought("ca")))
+    async with stage.operating():
+        await stage.create("a", {"persistence": pvc("0.5Gi")})
+        await stage.available("a")
+        before = (await stage.admin.get(STATEFUL_SET, stage.namespace, "kmc-a")).body
+        for spec, kind, words in (
+            ({"persistence": pvc("1Gi")}, "SpecAccepted", "persistentVolumeClaim.spec.resources: cannot change from"),
+            (
+                {"k0sConfig": {"apiVersion": K0S, "spec": {"network": {"provider": "calico"}}}},
+                "SpecAccepted",
+                "network.provider: cannot change from kuberouter to calico",
+            ),
+            (
+                {"certificateRefs": [{"type": "ca", "name": "our-ca"}]},
+                "CertificatesAvailable",
+                "Secret our-ca holds another CA than the one that this tenant runs with",
+            ),
+        ):
+            await stage.change("a", spec)
+            await said(kind, words)
+            await stage.change("a", {"persistence": pvc("512Mi"), "k0sConfig": None, "certificateRefs": None})
+            await stage.available("a")
+            await stage.until(CLUSTER, ["a"], lambda body: conditions(body)["SpecAccepted"]["status"] == "True")
+            await stage.until(
+                CLUSTER, ["a"], lambda body: conditions(body)["CertificatesAvailable"]["status"] == "True"
+            )
+        after = (await stage.admin.get(STATEFUL_SET, stage.namespace, "kmc-a")).body
+        assert after["metadata"]["generation"] == before["metadata"]["generation"]
