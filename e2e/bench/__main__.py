@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from e2e.bench import first_call, machines, picture, scale
+from e2e.bench.asking import KINDS
 from e2e.bench.figures import figures_table, medians, number, steps, table
 from e2e.bench.moments import FIRST_CALL
 from e2e.lab.network import LabError
@@ -28,6 +29,10 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--runs", type=int, default=3, help="lab: starts of each kind (default: %(default)s)")
     parser.add_argument("--keep", action="store_true", help="lab: leave it up, for the next time")
     parser.add_argument("--tenants", type=_sizes, default="1,100", help="scale: how many (default: %(default)s)")
+    parser.add_argument(
+        "--kind", choices=tuple(KINDS), default=next(iter(KINDS)),
+        help="scale: of the objects that ask for tenants (default: %(default)s)",
+    )  # fmt: skip
     parser.add_argument("--idle", type=float, default=60.0, help="scale: idle seconds (default: %(default)s)")
     parser.add_argument(
         "--machines", type=_sizes, default="50,100,500", help="machines: how many (default: %(default)s)"
@@ -40,7 +45,7 @@ def main(arguments: Sequence[str]) -> int:
         if chosen.part in ("all", "lab"):
             _lab(chosen.runs, keep=chosen.keep)
         if chosen.part in ("all", "scale"):
-            _scale(chosen.tenants, idle=chosen.idle, profile=chosen.profile)
+            _scale(chosen.tenants, kind=chosen.kind, idle=chosen.idle, profile=chosen.profile)
         if chosen.part in ("all", "machines"):
             _machines(chosen.machines)
     except (LabError, BuildError, KubectlError, StartError) as error:
@@ -74,14 +79,15 @@ def _lab(runs: int, *, keep: bool) -> None:
     say(f"written: {OUT.relative_to(ROOT) / 'lab.png'}")
 
 
-def _scale(sizes: Sequence[int], *, idle: float, profile: bool) -> None:
+def _scale(sizes: Sequence[int], *, kind: str, idle: float, profile: bool) -> None:
     outcomes = []
+    file = OUT / ("scale" if kind == next(iter(KINDS)) else f"scale-{kind}")
     for size in sizes:
-        outcome = scale.measure(size, idle=idle, profile=OUT / f"operator-{size}.prof" if profile else None)
+        outcome = scale.measure(size, kind=kind, idle=idle, profile=OUT / f"operator-{size}.prof" if profile else None)
         outcomes.append(outcome)
-        print(f"\n{size} tenant(s); pods played by {outcome.played}\n")
+        print(f"\n{size} tenant(s), each asked for by a {kind}; pods played by {outcome.played}\n")
         print(figures_table(outcome.figures), "\n")
-        _write(OUT / "scale.json", [each.printed() for each in outcomes])
+        _write(file.with_suffix(".json"), [each.printed() for each in outcomes])
     heads = [str(each.tenants) for each in outcomes]
     for title, counted in (
         ("requests per tenant, from apply until nothing is left to do", [each.requests for each in outcomes]),
@@ -95,8 +101,8 @@ def _scale(sizes: Sequence[int], *, idle: float, profile: bool) -> None:
     for each in outcomes:
         curves[f"{each.tenants}: etcd"] = each.etcd_seconds
         curves[f"{each.tenants}: controllers"] = each.controller_seconds
-    picture.waits(OUT / "scale.png", curves)
-    say(f"written: {OUT.relative_to(ROOT) / 'scale.png'}")
+    picture.waits(file.with_suffix(".png"), curves)
+    say(f"written: {file.with_suffix('.png').relative_to(ROOT)}")
 
 
 def _machines(sizes: Sequence[int]) -> None:

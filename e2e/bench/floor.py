@@ -24,7 +24,7 @@ import orjson
 from hosted_cp.kube.client import ApiClient
 from hosted_cp.kube.credentials import Credentials, from_kubeconfig
 from hosted_cp.kube.material import Sources
-from hosted_cp.kube.resources import CLUSTER, SECRET, SERVICE, STATEFUL_SET
+from hosted_cp.kube.resources import SECRET, SERVICE, STATEFUL_SET
 from hosted_cp.pki.recipes import CARecipe, KeyPairRecipe, KubeconfigRecipe, LeafRecipe
 from hosted_cp.planning.recipes import Recipe
 
@@ -53,7 +53,8 @@ async def _writes(credentials: Credentials, namespace: str, tenant: str) -> list
     """Path and body of everything that is created for a tenant."""
     found = []
     async with ApiClient(credentials, agent="bench") as client:
-        owner = (await client.get(CLUSTER, namespace, tenant))["metadata"]["uid"]
+        workload = await client.get(STATEFUL_SET, namespace, f"kmc-{tenant}")
+        [owner] = [each["uid"] for each in workload["metadata"]["ownerReferences"] if each.get("controller")]
         for resource in (SECRET, SERVICE, STATEFUL_SET):
             for body in await client.list(resource, namespace):
                 owners = [each["uid"] for each in body["metadata"].get("ownerReferences", ())]

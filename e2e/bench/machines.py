@@ -23,6 +23,7 @@ from typing import Any
 import orjson
 
 from e2e.bench import process
+from e2e.bench.crowd import AT_ONCE, for_each
 from e2e.bench.figures import Figure
 from e2e.bench.process import OperatorProcess
 from e2e.bench.scale import OPERATOR
@@ -47,8 +48,6 @@ _VERSION = "v1.36.3+k0s"
 REQUESTS = 15
 #: A phase may cost so much more per Machine where there are ten times as many: CPU of a busy computer is not exact.
 GROWTH = 1.3
-#: How many requests of ours are on their way at once.
-_AT_ONCE = 16
 #: Seconds without a write by the operator after which it counts as done.
 _QUIET = 2.0
 _PATIENCE = 600.0
@@ -117,7 +116,7 @@ async def _measure(server: Server, tenants: StandInTenants, machines: int) -> Ou
         server=server.url, ca=server.admin.ca, certificate=server.admin.pair.certificate, key=server.admin.pair.key
     )
     kubeconfig = server.access(OPERATOR).kubeconfig(server.folder / "operator.kubeconfig")
-    async with ApiClient(admin, agent="bench", connections=_AT_ONCE * 2) as client:
+    async with ApiClient(admin, agent="bench", connections=AT_ONCE * 2) as client:
         operator = process.start(kubeconfig, server.folder / "operator.log")
         try:
             bench = _Bench(server=server, tenants=tenants, client=client, operator=operator, machines=machines)
@@ -199,7 +198,7 @@ class _Bench:
             ]  # fmt: skip
             await self.client.create(WORKER_CONFIG, config, manager="core")
 
-        await self._each(one)
+        await for_each(self.names, one)
         await self._until(WORKER_CONFIG, lambda each: bool(each.get("status", {}).get("dataSecretName")))
 
     async def hand_over(self) -> None:
@@ -209,7 +208,7 @@ class _Bench:
             spec = {"bootstrap": {"dataSecretName": name}, "providerID": f"bench://{name}"}
             await self.client.merge_patch(MACHINE, self.namespace, name, {"spec": spec}, manager="core")
 
-        await self._each(one)
+        await for_each(self.names, one)
 
     async def register(self) -> None:
         """All machines join, until their Nodes have their ids."""
@@ -232,7 +231,7 @@ class _Bench:
             status = {"status": {"nodeRef": {"name": name}}}
             await self.client.merge_patch(MACHINE, self.namespace, name, status, subresource="status", manager="core")
 
-        await self._each(one)
+        await for_each(self.names, one)
         await self._until(WORKER_CONFIG, lambda each: not each["metadata"].get("finalizers"))
 
     async def chatter(self) -> None:
@@ -245,7 +244,7 @@ class _Bench:
                     resource, self.namespace, about, told, subresource="status", manager="core"
                 )
 
-        await self._each(one)
+        await for_each(self.names, one)
 
     # -- hands and eyes ----------------------------------------------------------------------------------------------
 
@@ -259,17 +258,6 @@ class _Bench:
         encoded = {key: base64.b64encode(value).decode() for key, value in data.items()}
         metadata = {"name": name, "namespace": self.namespace}
         await self.client.create(SECRET, {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": encoded})
-
-    async def _each(self, work: Callable[[str], Awaitable[None]]) -> None:
-        turns = asyncio.Semaphore(_AT_ONCE)
-
-        async def one(name: str) -> None:
-            async with turns:
-                await work(name)
-
-        async with asyncio.TaskGroup() as tasks:
-            for name in self.names:
-                tasks.create_task(one(name))
 
     async def _until(self, resource: Resource, true: Callable[[Object], bool]) -> None:
         """Watch until something has been true of each Machine's object."""

@@ -27,6 +27,8 @@ import orjson
 import yaml
 
 from e2e.bench import floor, process
+from e2e.bench.asking import KINDS, NAMESPACE, Asking
+from e2e.bench.crowd import AT_ONCE, for_each
 from e2e.bench.figures import Budgets, Figure, budgets, per_tenant, percentile
 from e2e.bench.playing import play
 from e2e.bench.process import OperatorProcess
@@ -36,24 +38,22 @@ from e2e.operator import ROOT
 from hosted_cp.kube.client import ApiClient
 from hosted_cp.kube.credentials import certificate_credentials
 from hosted_cp.kube.errors import ApiError
-from hosted_cp.kube.resources import CLUSTER, PERSISTENT_VOLUME_CLAIM, POD, SECRET, STATEFUL_SET, Resource
+from hosted_cp.kube.resources import CLUSTER, CORE_CLUSTER, PERSISTENT_VOLUME_CLAIM, POD, SECRET, STATEFUL_SET, Resource
 from k0s_images.cache import say
 from k0s_images.golang import components
 from tests.component.apiserver import CONTROLLERS, Access, Server, running
 from tests.component.audit import READS, Request, summary
+from tests.component.capi import bare_core_clusters
 from tests.component.kubelet import NODE, StandInKubelet
-from tests.component.webhook import as_stored
+from tests.component.webhook import converting
 
 #: Up to so many tenants everything but the kubelet is real.
 FAITHFUL = 100
 
-NAMESPACE = "tenants"
 OPERATOR = f"system:serviceaccount:{OPERATOR_NAMESPACE}:hosted-cp"
 
 #: Seconds without a write by the operator after which it counts as done.
 _QUIET = 3.0
-#: How many manifests are on their way at once.
-_POSTING = 16
 #: For how many tenants the writes alone are measured.
 _FLOOR = 50
 #: How many single changes are timed.
@@ -65,6 +65,8 @@ class Outcome:
     """What was measured with so many tenants."""
 
     tenants: int
+    #: The kind of the objects that ask for them.
+    kind: str
     played: str
     figures: tuple[Figure, ...]
     #: Requests of the operator for one tenant, by "verb resource", from apply until nothing was left to do.
@@ -80,9 +82,10 @@ class Outcome:
         return {**asdict(self), "figures": [each.printed() for each in self.figures]}
 
 
-def measure(tenants: int, *, idle: float, profile: Path | None = None) -> Outcome:
+def measure(tenants: int, *, idle: float, kind: str = CLUSTER.kind, profile: Path | None = None) -> Outcome:
     """Start everything afresh, measure with so many tenants, and leave nothing. `idle`: seconds to watch it do nothing.
-    `profile`: where the profile of the operator that creates the tenants goes.
+    `kind`: of the objects that ask for the tenants, one of `asking.KINDS`. `profile`: where the profile of the operator
+    that creates the tenants goes.
 
     `LabError` if tenants do not become what they should.
     """
@@ -90,22 +93,30 @@ def measure(tenants: int, *, idle: float, profile: Path | None = None) -> Outcom
     with tempfile.TemporaryDirectory(prefix="hosted-cp-bench-") as folder, ExitStack() as stack:
         say(f"{tenants} tenants: API server and etcd start")
         controllers = CONTROLLERS if faithful else tuple(c for c in CONTROLLERS if c != "statefulset-controller")
-        crds = as_stored(Path(folder) / "crds")
+        crds = stack.enter_context(converting(Path(folder) / "webhook"))
         server = stack.enter_context(
             running(Path(folder) / "server", components("1.36"), controllers=controllers, crds=crds)
         )
         if faithful:
             stack.enter_context(StandInKubelet(server))
-        operator_access = _prepare(server)
-        return asyncio.run(_measure(server, operator_access, tenants, faithful=faithful, idle=idle, profile=profile))
+        operator_access = _prepare(server, with_core=kind != CLUSTER.kind)
+        return asyncio.run(
+            _measure(
+                server, operator_access, tenants, asking=KINDS[kind], faithful=faithful, idle=idle, profile=profile
+            )
+        )
 
 
-def _prepare(server: Server) -> Access:
-    """What an administrator applies, and a node with an address; returns the operator's access."""
+def _prepare(server: Server, *, with_core: bool) -> Access:
+    """What an administrator applies, and a node with an address; returns the operator's access. `with_core`: with the
+    Clusters of Cluster API, and nobody behind them."""
     documents = yaml.safe_load_all((ROOT / "deploy" / "operator.yaml").read_text())
     shipped = [each for each in documents if each["kind"] != "Deployment"]
     server.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all(shipped).encode())
     server.kubectl("create", "namespace", NAMESPACE)
+    if with_core:
+        server.kubectl("create", "-f", "-", stdin=orjson.dumps(bare_core_clusters()))
+        server.kubectl("wait", "--for=condition=Established", "crd", CORE_CLUSTER.definition, "--timeout=30s")
     node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": NODE}}
     server.kubectl("create", "-f", "-", stdin=orjson.dumps(node))
     addresses = {"status": {"addresses": [{"type": "InternalIP", "address": "10.0.0.1"}]}}
@@ -116,16 +127,6 @@ def _prepare(server: Server) -> Access:
     return server.access(OPERATOR)
 
 
-def tenant(name: str) -> dict[str, Any]:
-    """The manifest of one tenant: etcd, node ports, one replica."""
-    return {
-        "apiVersion": "k0smotron.io/v1beta2",
-        "kind": "Cluster",
-        "metadata": {"name": name, "namespace": NAMESPACE},
-        "spec": {"replicas": 1, "service": {"type": "NodePort"}, "storage": {"type": "etcd"}},
-    }
-
-
 def _changed(value: str) -> dict[str, Any]:
     """A change that ends in k0s' configuration."""
     config = {"controllerManager": {"extraArgs": {"v": value}}}
@@ -133,17 +134,27 @@ def _changed(value: str) -> dict[str, Any]:
 
 
 async def _measure(
-    server: Server, access: Access, tenants: int, *, faithful: bool, idle: float, profile: Path | None
+    server: Server,
+    access: Access,
+    tenants: int,
+    *,
+    asking: Asking,
+    faithful: bool,
+    idle: float,
+    profile: Path | None,
 ) -> Outcome:
     admin = certificate_credentials(
         server=server.url, ca=server.admin.ca, certificate=server.admin.pair.certificate, key=server.admin.pair.key
     )
     kubeconfig = access.kubeconfig(server.folder / "operator.kubeconfig")
     log = server.folder / "operator.log"
-    async with ApiClient(admin, agent="bench", connections=_POSTING * 2) as client, _background() as background:
+    async with ApiClient(admin, agent="bench", connections=AT_ONCE * 2) as client, _background() as background:
         if not faithful:
             background(play(client, NAMESPACE, node=NODE))
-        bench = _Bench(server=server, client=client, tenants=tenants, background=background, budgets=budgets(tenants))
+        bench = _Bench(
+            server=server, client=client, tenants=tenants, asking=asking, background=background,
+            budgets=budgets(tenants),
+        )  # fmt: skip
         operator = process.start(kubeconfig, log, profile=profile)
         try:
             created = await bench.create(operator)
@@ -160,7 +171,8 @@ async def _measure(
         "the real StatefulSet controller and the stand-in kubelet" if faithful else "statuses that are written directly"
     )
     return Outcome(
-        tenants=tenants, played=played, figures=tuple(bench.figures), requests=created, change_requests=changed,
+        tenants=tenants, kind=asking.resource.kind, played=played,
+        figures=tuple(bench.figures), requests=created, change_requests=changed,
         etcd_seconds=tuple(sorted(bench.etcd_seconds)), controller_seconds=tuple(sorted(bench.controller_seconds)),
     )  # fmt: skip
 
@@ -206,6 +218,7 @@ class _Bench:
     server: Server
     client: ApiClient
     tenants: int
+    asking: Asking
     background: Callable[..., None]
     budgets: Budgets
     figures: list[Figure] = field(default_factory=list)
@@ -227,7 +240,7 @@ class _Bench:
         sent: dict[str, float] = {}
         seen: dict[str, float] = {}
         with self._seeing(STATEFUL_SET, lambda each, at: seen.setdefault(each.metadata.name, at)):
-            await self._each(lambda name: self._post(name, sent))
+            await for_each(self.names, lambda name: self._post(name, sent))
             await self._until_all(lambda each: each.status.readyReplicas == 1, "has no ready replica")
         requests = await self._settled(since=mark)
         first = min(sent.values())
@@ -323,9 +336,13 @@ class _Bench:
         mark, cpu, begun = self.server.audit.mark(), operator.cpu(), time.monotonic()
         seen: dict[str, float] = {}
         with self._seeing(SECRET, lambda each, at: seen.__setitem__(each.metadata.name, at), later=True):
-            await self._each(lambda name: self.client.merge_patch(CLUSTER, NAMESPACE, name, _changed("2")))
+            asked: dict[str, int] = {}
+            await for_each(self.names, lambda name: self._change(name, "2", asked))
             await self._until_all(
-                lambda each: each.status.observedGeneration == 2 and each.status.readyReplicas == 1, "is not changed"
+                lambda each: (
+                    each.status.observedGeneration >= asked[each.metadata.name] and each.status.readyReplicas == 1
+                ),
+                "is not changed",
             )
         requests = await self._settled(since=mark)
         budget = self.budgets
@@ -344,7 +361,7 @@ class _Bench:
         with self._seeing(SECRET, lambda each, at: arrived.put_nowait((each.metadata.name, at)), later=True):
             for name in chosen:
                 begun = time.monotonic()
-                await self.client.merge_patch(CLUSTER, NAMESPACE, name, _changed("3"))
+                await self._change(name, "3", {})
                 async with asyncio.timeout(30):
                     while True:
                         secret, at = await arrived.get()
@@ -374,19 +391,12 @@ class _Bench:
 
     async def _post(self, name: str, sent: dict[str, float]) -> None:
         sent[name] = time.monotonic()
-        await self.client.create(CLUSTER, tenant(name), manager="kubectl")
+        await self.asking.ask(self.client, name)
 
-    async def _each(self, work: Callable[[str], Any]) -> None:
-        """Do something for every tenant, a few at once."""
-        turns = asyncio.Semaphore(_POSTING)
-
-        async def one(name: str) -> None:
-            async with turns:
-                await work(name)
-
-        async with asyncio.TaskGroup() as tasks:
-            for name in self.names:
-                tasks.create_task(one(name))
+    async def _change(self, name: str, value: str, asked: dict[str, int]) -> None:
+        """Change the configuration of one; `asked` notes which generation that makes."""
+        made = await self.client.merge_patch(self.asking.resource, NAMESPACE, name, _changed(value))
+        asked[name] = int(made["metadata"]["generation"])
 
     @contextmanager
     def _seeing(
@@ -419,7 +429,7 @@ class _Bench:
         with suppress(TimeoutError):
             async with asyncio.timeout(120 + self.tenants):
                 while missing:
-                    events = self.client.watch(CLUSTER, NAMESPACE, since="0", timeout=600)
+                    events = self.client.watch(self.asking.resource, NAMESPACE, since="0", timeout=600)
                     with suppress(ApiError):
                         async with aclosing(events):
                             async for event in events:
@@ -428,8 +438,8 @@ class _Bench:
                                     if not missing:
                                         return
         name = min(missing)
-        body = await self.client.get(CLUSTER, NAMESPACE, name)
-        shown = {"cluster": body["status"]}
+        body = (await self.client.get(self.asking.resource, NAMESPACE, name)).body
+        shown = {self.asking.resource.kind: body.get("status")}
         for resource in (STATEFUL_SET, POD, PERSISTENT_VOLUME_CLAIM):
             for found in await self.client.list(resource, NAMESPACE, labels=f"cluster={name}"):
                 shown[f"{resource.kind} {found['metadata']['name']}"] = found.get("status")
