@@ -24,10 +24,7 @@ from e2e.capi.programs import NEWEST
 from e2e.lab.client import from_kubeconfig
 from hosted_cp.api.base import Kind
 from hosted_cp.api.cluster import Cluster
-from hosted_cp.api.control_plane import K0smotronControlPlane, K0smotronControlPlaneTemplate
-from hosted_cp.api.crds import definition
 from hosted_cp.api.join_token_request import JoinTokenRequest
-from hosted_cp.api.worker_config import K0sWorkerConfig, K0sWorkerConfigTemplate
 from hosted_cp.kube.client import ApiClient
 from hosted_cp.kube.credentials import certificate_credentials
 from hosted_cp.kube.errors import Conflict, NotFound
@@ -75,14 +72,19 @@ EVERYTHING = (
 
 @contextmanager
 def standalone(folder: Path, *more: type[Kind]) -> Iterator[Server]:
-    """A management cluster with kinds of ours (as they are stored), the operator's rights, a node and storage."""
-    definitions = folder / "definitions"
-    definitions.mkdir(parents=True)
+    """A management cluster with kinds of ours and the webhook for them, the operator's rights, a node and storage.
+
+    Without Cluster API: `Cluster` and `JoinTokenRequest` alone, and of the others those that are named.
+    """
     ours: tuple[type[Kind], ...] = (Cluster, JoinTokenRequest, *more)
-    for kind in ours:
-        (definitions / f"{kind.plural}.yaml").write_text(yaml.safe_dump(definition(kind)), encoding="utf-8")
-    with _deployed(folder, definitions) as server:
-        yield server
+    wanted = {f"{kind.plural}.{kind.group}.json" for kind in ours}
+    with judging(folder / "webhook") as (definitions, admission):
+        for file in definitions.iterdir():
+            if file.name not in wanted:
+                file.unlink()
+        with _deployed(folder, definitions) as server:
+            install(server, [admission])
+            yield server
 
 
 @contextmanager
@@ -100,19 +102,14 @@ def _deployed(folder: Path, definitions: Path) -> Iterator[Server]:
 
 @contextmanager
 def management(folder: Path) -> Iterator[Server]:
-    """The same with Cluster API: core, an infrastructure provider, and our kinds for it."""
-    ours: tuple[type[Kind], ...] = (
-        K0smotronControlPlane, K0smotronControlPlaneTemplate, K0sWorkerConfig, K0sWorkerConfigTemplate,
-    )  # fmt: skip
-    with standalone(folder, *ours) as server:
-        server.kubectl("create", "-f", "-", stdin=core.as_yaml(kinds.crds()))
-        with managing(server, series=CORE), Provider(from_kubeconfig(server.folder / "admin.kubeconfig"), Shelf()):
-            yield server
+    """A management cluster as users have it, and an infrastructure provider, whose machines are notes on a shelf."""
+    with installed(folder) as server, Provider(from_kubeconfig(server.folder / "admin.kubeconfig"), Shelf()):
+        yield server
 
 
 @contextmanager
 def installed(folder: Path) -> Iterator[Server]:
-    """All as a user installs it, with conversion and admission by our webhook; without an infrastructure provider."""
+    """Core, and all of ours as a user installs it, with conversion and admission by our webhook."""
     with judging(folder / "webhook") as (definitions, admission), _deployed(folder, definitions) as server:
         install(server, [admission])
         server.kubectl("create", "-f", "-", stdin=core.as_yaml(kinds.crds()))

@@ -188,8 +188,9 @@ def _written(folder: Path, bodies: Sequence[Object]) -> Path:
 
 
 def as_stored(folder: Path) -> Path:
-    """A folder like `crds/` with `Cluster` and `JoinTokenRequest` in the version that is stored, alone: for servers of
-    tests that are about something else, and for figures that are compared with former ones. Nobody has to convert."""
+    """A folder like `crds/` with `Cluster` and `JoinTokenRequest` in the version that is stored, alone: for the one
+    server of all tests that are not about Cluster API. Many of them ask what the operator makes of specs that admission
+    would refuse, and none of them says anything in another version."""
     folder.mkdir(parents=True, exist_ok=True)
     for kind in (Cluster, JoinTokenRequest):
         (folder / f"{kind.plural}.json").write_text(json.dumps(crds.definition(kind)), encoding="utf-8")
