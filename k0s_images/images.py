@@ -2,7 +2,8 @@
 
 No image here is pulled or pushed: the lab loads the archives into its containerd. Each has an ordinary Containerfile in
 `containers/` (the operator's is `deploy/Containerfile`), which podman and docker (with BuildKit, its default since
-23.0) build as well, on `debian:bookworm-slim`; here the base is made from Debian's packages, because a registry may be out of reach.
+23.0) build as well, on `debian:bookworm-slim`; here the base is made from Debian's packages, because a registry may be
+out of reach.
 
 `archives` gives them all; each single function builds one. Nothing is built before it is asked for, and nothing twice.
 """
