@@ -7,7 +7,7 @@ the seconds that its own status needs, whatever the StatefulSet counts.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from hosted_cp.hosting import rollouts
@@ -43,12 +43,13 @@ def causes(
     return sorted(found, key=lambda cause: cause.starting)
 
 
-def none_made(live: Observed | None) -> Cause | None:
+def none_made(live: Observed | None, pods: Collection[Observed]) -> Cause | None:
     """A StatefulSet whose controller has done what it can, and there is no pod: each was refused when it was created.
 
-    Nothing in its status says by whom; that stands in Events, which we do not follow.
+    Nothing in its status says by whom; that stands in Events, which we do not follow. Pods that its controller has just
+    made are not counted in its first status either: `pods` are those that are seen.
     """
-    if live is None or not rollouts.counted(live) or not rollouts.number(live, "observedGeneration"):
+    if pods or live is None or not rollouts.counted(live) or not rollouts.number(live, "observedGeneration"):
         return None
     if rollouts.number(live, "replicas") or not int(live.get("spec", "replicas", default=1)):
         return None

@@ -202,7 +202,7 @@ def _pods(t: Tenant) -> Cause:
     dialled = t.view.finding("dial", "datasource")
     if dialled is not None and not dialled.ok:
         return Cause(reason="DatabaseUnreachable", message=dialled.message)
-    hard = next((cause for cause in found if not cause.starting), None) or none_made(controllers.seen(t))
+    hard = next((cause for cause in found if not cause.starting), None) or none_made(controllers.seen(t), pods)
     if hard is not None:
         return hard
     if t.decisions.storage == "etcd" and (broken := store.explain(t)) is not None and not broken.starting:

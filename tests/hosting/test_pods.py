@@ -5,7 +5,7 @@ from __future__ import annotations
 import orjson
 import pytest
 
-from hosted_cp.hosting.pods import causes
+from hosted_cp.hosting.pods import causes, none_made
 from hosted_cp.planning.actions import Ref
 from hosted_cp.planning.observed import Observed
 
@@ -41,3 +41,14 @@ def test_a_volume_on_its_way_is_no_fault(message: str, volumes: list[str], phase
     pod, claim = _pod(message, *volumes), _claim("data-kmc-demo-etcd-0", phase)
     (cause,) = causes([pod], [claim], None)
     assert (cause.reason, cause.starting) == (reason, reason == "VolumePending")
+
+
+def test_pods_that_were_made_a_moment_ago_are_not_refused() -> None:
+    """The first status of a StatefulSet counts no pods, not even those that its controller has just made."""
+    ref = Ref(api_version="apps/v1", kind="StatefulSet", namespace="n", name="kmc-demo-etcd")
+    body = {"metadata": {"generation": 1}, "spec": {"replicas": 1}, "status": {"observedGeneration": 1, "replicas": 0}}
+    live = Observed(ref=ref, uid="set", resource_version="1", raw=orjson.dumps(body))
+    refused = none_made(live, [])
+    assert refused is not None
+    assert refused.reason == "PodsNotCreated"
+    assert none_made(live, [_pod(UNBOUND)]) is None

@@ -37,7 +37,7 @@ def explain(t: Tenant) -> Cause | None:
     if serving == count:
         return None
     found = causes(pods.values(), claims.values(), t.view.storage_classes, image_fields="spec.storage.etcd.image")
-    hard = [cause for cause in (*found, none_made(live)) if cause is not None and not cause.starting]
+    hard = [cause for cause in (*found, none_made(live, pods.values())) if cause is not None and not cause.starting]
     if hard:
         return _with_quorum(t, hard[0], pods)
     if permit.is_bootstrapped(t):
