@@ -72,6 +72,8 @@ class _World:
 
     pods: dict[tuple[str, str], _Pod] = field(default_factory=dict)
     bound_claims: set[tuple[str, str]] = field(default_factory=set)
+    #: UIDs of claims that are being bound: each of our writes is an event, which is no reason to begin again.
+    binding: set[str] = field(default_factory=set)
     secrets: set[tuple[str, str]] = field(default_factory=set)
 
 
@@ -211,13 +213,16 @@ class StandInKubelet:
             self._reconsider(key[0])
 
     def _on_claim(self, kind: str, item: dict[str, Any]) -> None:
-        key = _key(item)
+        key, uid = _key(item), item["metadata"]["uid"]
         if kind == "DELETED":
             self._world.bound_claims.discard(key)
+            self._world.binding.discard(uid)
         elif item.get("status", {}).get("phase") == "Bound":
             self._world.bound_claims.add(key)
+            self._world.binding.discard(uid)
             self._reconsider(key[0])
-        elif (item["spec"].get("storageClassName") or "") in self._classes:
+        elif (item["spec"].get("storageClassName") or "") in self._classes and uid not in self._world.binding:
+            self._world.binding.add(uid)
             self._start(self._keep_at(lambda: self._bind_claim(item), lambda: key not in self._world.bound_claims))
 
     def _on_pod(self, kind: str, item: dict[str, Any]) -> None:
