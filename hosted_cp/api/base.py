@@ -3,7 +3,7 @@
 A model mirrors its schema, so that an object reads the same whether the API server defaulted it or not (`hosted-cp
 render` works on files). A plain default stands in the CRD and is written into every stored object; a `default_factory`
 is ours alone and can change with a release. Unknown fields are ignored, because the API server prunes them. Docstrings
-below a field are its description in CRD and docs.
+below a field are its description in CRD and docs (`schema` finds them in the source, where they are asked for).
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ class Model(BaseModel):
         alias_generator=to_camel,
         validate_by_name=True,
         validate_by_alias=True,
-        use_attribute_docstrings=True,
+        # A process starts with all kinds and versions, and reads most of them never: a validator is built at first use.
+        defer_build=True,
     )
 
 

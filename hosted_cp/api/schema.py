@@ -7,23 +7,61 @@ docs on CustomResourceDefinitions). What it needs beyond is given by `json_schem
 
 from __future__ import annotations
 
+import ast
 import functools
+import inspect
+import itertools
+import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pydantic import BaseModel
-from pydantic.json_schema import GenerateJsonSchema
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic_core import core_schema
 
 from hosted_cp.api.base import Kind
 
 
 class _Structural(GenerateJsonSchema):
-    """pydantic's generator, whose defaults are what the user would have written: no unset fields."""
+    """pydantic's generator, whose defaults are what the user would have written: no unset fields. What stands below a
+    field in the source is its description."""
+
+    def model_schema(self, schema: core_schema.ModelSchema) -> JsonSchemaValue:
+        made = super().model_schema(schema)
+        model: type[BaseModel] = schema["cls"]
+        for name, text in _docstrings(model).items():
+            made["properties"][model.model_fields[name].alias or name].setdefault("description", text)
+        return made
 
     def encode_default(self, dft: Any) -> Any:
         if isinstance(dft, BaseModel):
             return dft.model_dump(mode="json", by_alias=True, exclude_unset=True)
         return super().encode_default(dft)
+
+
+@functools.cache
+def _docstrings(model: type[BaseModel]) -> Mapping[str, str]:
+    """What stands below the fields of a model, and below those that it inherits.
+
+    pydantic would read it when a class is made (`use_attribute_docstrings`): a sixth of the time that the operator
+    takes to start, and it needs none of it.
+    """
+    found: dict[str, str] = {}
+    for each in reversed(model.__mro__):
+        if each is not BaseModel and issubclass(each, BaseModel):
+            for field, text in itertools.pairwise([*_classes(each.__module__)[each.__name__].body, ast.Pass()]):
+                if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
+                    found.pop(field.target.id, None)
+                    if isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
+                        found[field.target.id] = inspect.cleandoc(str(text.value.value))
+    return {name: text for name, text in found.items() if name in model.model_fields}
+
+
+@functools.cache
+def _classes(module: str) -> Mapping[str, ast.ClassDef]:
+    """The classes in the source of a module."""
+    tree = ast.parse(inspect.getsource(sys.modules[module]))
+    return {each.name: each for each in ast.walk(tree) if isinstance(each, ast.ClassDef)}
 
 
 def structural(model: type[BaseModel]) -> dict[str, Any]:
