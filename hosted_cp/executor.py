@@ -18,7 +18,7 @@ import hashlib
 import logging
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Hashable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -49,6 +49,7 @@ from hosted_cp.planning.actions import (
     Delete,
     Event,
     IdentifyNode,
+    MovePort,
     Object,
     PatchMetadata,
     Plan,
@@ -234,6 +235,8 @@ class Executor:
                         await self._patch(run, client, action)
                     case IdentifyNode():
                         await self._identify(run, client, action)
+                    case MovePort():
+                        await self._move_port(run, client, action)
         except TimeoutError:
             raise _Failed(f"{_words(action)}: not done within {action.deadline:g} s") from None
         except MaterialError as fault:
@@ -511,6 +514,12 @@ class Executor:
         run.writes += 1
         self._remember_given((run.about.uid, action.uid, action.provider_id))
 
+    async def _move_port(self, run: _Run, client: ApiClient, action: MovePort) -> None:
+        resource, ref = resource_for(action.ref), action.ref
+        with suppress(errors.NotFound, errors.Invalid):
+            await client.json_patch(resource, ref.namespace, ref.name, action.patch(), deadline=action.deadline)
+            run.writes += 1
+
     async def _delete(self, run: _Run, client: ApiClient, action: Delete) -> None:
         resource, ref = resource_for(action.ref), action.ref
         uid = action.uid
@@ -682,7 +691,7 @@ def _words(action: Action) -> str:
     verb = {
         Create: "creating", Apply: "changing", Replace: "renewing", PatchMetadata: "labelling", Delete: "deleting",
         PublishEndpoint: "publishing the endpoint in", IdentifyNode: "giving its providerID to",
-        AnnotatePods: "restarting the pods of",
+        MovePort: "changing the port of", AnnotatePods: "restarting the pods of",
     }  # fmt: skip
     where = " in the tenant" if action.target is Target.TENANT else ""
     return f"{verb[type(action)]} {action.ref}{where}"

@@ -130,7 +130,8 @@ def _column(column: Column) -> dict[str, Any]:
 def files() -> Mapping[str, str]:
     """File name -> text, one for each kind."""
     return {
-        f"{each['spec']['group']}_{each['spec']['names']['plural']}.yaml": _HEADER + as_text(each) for each in generate()
+        f"{each['spec']['group']}_{each['spec']['names']['plural']}.yaml": _HEADER + as_text(each)
+        for each in generate()
     }
 
 

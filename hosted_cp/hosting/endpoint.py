@@ -2,7 +2,9 @@
 
 k0s writes the Endpoints of `default/kubernetes` only at its first ten-second tick, and workers cannot join before
 (k0s.md 11.2): we create them as soon as the API answers, only if absent and only for an IP address. From then on k0s
-owns them. A tenant is *initialized* when it has answered one authenticated request with credentials of its CA.
+owns them, but for one thing that it does not see to: another port at the same addresses (k0s.md 9.3).
+
+A tenant is *initialized* when it has answered one authenticated request with credentials of its CA.
 """
 
 from __future__ import annotations
@@ -13,17 +15,18 @@ from typing import Any
 
 from hosted_cp.api import database
 from hosted_cp.hosting import authorities, config, controllers, service
-from hosted_cp.hosting.tenant import Tenant, once
+from hosted_cp.hosting.tenant import Tenant, once, serves
 from hosted_cp.hosting.wanted import Wanted
 from hosted_cp.k0s.config import DSN_KEY
-from hosted_cp.planning.actions import Probe, Target
+from hosted_cp.planning.actions import MovePort, Probe, Ref, Target
+
+_ENDPOINTS = Ref(api_version="v1", kind="Endpoints", namespace="default", name="kubernetes")
 
 
 @once
 def serving(t: Tenant) -> bool:
     """Whether at least one controller pod says that its API server answers."""
-    live = controllers.seen(t)
-    return live is not None and int(live.get("status", "readyReplicas", default=0) or 0) > 0
+    return serves(t.view)
 
 
 def initialized(t: Tenant) -> bool:
@@ -53,9 +56,9 @@ def wanted(t: Tenant) -> list[Wanted]:
     if address.is_loopback or address.is_link_local:
         return []  # the API refuses these in Endpoints
     body: dict[str, Any] = {
-        "apiVersion": "v1",
-        "kind": "Endpoints",
-        "metadata": {"name": "kubernetes", "namespace": "default"},
+        "apiVersion": _ENDPOINTS.api_version,
+        "kind": _ENDPOINTS.kind,
+        "metadata": {"name": _ENDPOINTS.name, "namespace": _ENDPOINTS.namespace},
         "subsets": [
             {
                 "addresses": [{"ip": str(address)}],
@@ -64,6 +67,16 @@ def wanted(t: Tenant) -> list[Wanted]:
         ],
     }
     return [Wanted(body=body, target=Target.TENANT)]
+
+
+def moved(t: Tenant) -> list[MovePort]:
+    """What tells the tenant of another port, which its own pods reach it by.
+
+    Until it has been told, the decisions remember the former one; those that say nothing of it any more are written
+    behind this action, so that it cannot be forgotten.
+    """
+    due = t.former.portBefore and t.former.apiPort == t.decisions.apiPort and t.former.address == t.decisions.address
+    return [MovePort(ref=_ENDPOINTS, port=t.decisions.apiPort)] if due and serving(t) and reachable(t) else []
 
 
 @dataclass(frozen=True, kw_only=True)

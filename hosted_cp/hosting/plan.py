@@ -74,7 +74,7 @@ def of_tenant(t: Tenant) -> Plan:
     in_the_way = lives.former_life(t) or lives.conflicts(t, [*wanted, *later])
     actions: list[Action]
     if in_the_way is None and not problems and not held:
-        actions = _finalizer(t.view) + _settle(t, patched) + _prune(t, patched)
+        actions = _finalizer(t.view) + _with_port(t, _settle(t, patched)) + _prune(t, patched)
         wake = _wake(t, acting=bool(actions))
     else:
         actions, wake = [*upkeep.renewals(t.view)], upkeep.wake(t.view)
@@ -124,6 +124,13 @@ def _settle(t: Tenant, wanted: Sequence[Wanted]) -> list[Action]:
         if action is not None:
             actions.append(action)
     return actions
+
+
+def _with_port(t: Tenant, actions: list[Action]) -> list[Action]:
+    """Before the decisions forget the tenant's former port it is told the new one. If that has failed, it holds up
+    nothing else: the decisions remember it until it works (`tenant.Decisions.portBefore`)."""
+    moved = endpoint.moved(t)
+    return [*actions, *moved] if t.decisions.portBefore else [*moved, *actions]
 
 
 def _prune(t: Tenant, wanted: Sequence[Wanted]) -> list[Action]:

@@ -63,6 +63,8 @@ class Decisions:
     #: While controllers are on their way to `version`: what they come from, and its words.
     versionBefore: str = ""
     versionTextBefore: str = ""
+    #: While the tenant's own Endpoints hold another port than `apiPort`: which.
+    portBefore: int = 0
 
     @property
     def exposed(self) -> bool:
@@ -99,7 +101,7 @@ class Decisions:
 
 
 #: What stands in the annotation only of tenants that have it.
-_ONLY_IF_KNOWN = frozenset({"etcdImage", "versionText", "versionBefore", "versionTextBefore"})
+_ONLY_IF_KNOWN = frozenset({"etcdImage", "versionText", "versionBefore", "versionTextBefore", "portBefore"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -265,6 +267,7 @@ def tenant(view: TenantView, spec: ClusterSpec) -> Tenant:
         clusterDomain=former.clusterDomain or spec.network.cluster_domain,
         networkProvider=former.networkProvider or spec.network.provider,
         keyAlgorithm=former.keyAlgorithm or spec.key_algorithm,
+        portBefore=_port_before(view, former, address, api_port),
         **_words(view, spec, former, version),
     )
     return Tenant(
@@ -345,6 +348,21 @@ def _in_template(live: Observed) -> versions.Version | None:
             except versions.VersionError:
                 return None
     return None
+
+
+def _port_before(view: TenantView, former: Decisions, address: str, port: int) -> int:
+    """The port that the tenant's Endpoints still hold; 0 where k0s gives them the right one, or this plan does."""
+    if not (former.exposed and view.initialized) or address != former.address:
+        return 0
+    before = former.portBefore or former.apiPort
+    told = port == former.apiPort and serves(view) and view.settings.reaches_tenants and not view.failure
+    return 0 if told or before == port else before
+
+
+def serves(view: TenantView) -> bool:
+    """Whether at least one controller pod says that its API server answers."""
+    live = view.own("StatefulSet", Names(view.name).control_plane)
+    return live is not None and int(live.get("status", "readyReplicas", default=0) or 0) > 0
 
 
 def _words(view: TenantView, spec: ClusterSpec, former: Decisions, version: str) -> dict[str, str]:

@@ -163,6 +163,24 @@ class IdentifyNode:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MovePort:
+    """Write the port of the tenant's own Endpoints `default/kubernetes`, and nothing else of them.
+
+    k0s looks after them, but takes a new port only together with new addresses (k0s.md 9.3). Endpoints that are not
+    there yet, or hold nothing, are not in need of it: k0s writes them with the port that it is configured with.
+    """
+
+    ref: Ref
+    port: int
+    target: Target = Target.TENANT
+    deadline: float = 20.0
+
+    def patch(self) -> list[Object]:
+        """The operations (RFC 6902)."""
+        return [{"op": "replace", "path": "/subsets/0/ports/0/port", "value": self.port}]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Delete:
     """Delete exactly the object with this UID. One that is gone already is success."""
 
@@ -225,7 +243,9 @@ class AnnotatePods:
         }
 
 
-Action: TypeAlias = Create | Apply | Replace | PatchMetadata | Delete | PublishEndpoint | IdentifyNode | AnnotatePods
+Action: TypeAlias = (
+    Create | Apply | Replace | PatchMetadata | Delete | PublishEndpoint | IdentifyNode | MovePort | AnnotatePods
+)
 
 
 @dataclass(frozen=True, kw_only=True)

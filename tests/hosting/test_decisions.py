@@ -9,7 +9,7 @@ import pytest
 
 from hosted_cp.hosting.names import DECISIONS
 from hosted_cp.hosting.view import NodeAddress
-from hosted_cp.planning.actions import Action, Apply, Delete, Ref
+from hosted_cp.planning.actions import Action, Apply, Delete, MovePort, Ref
 from tests.hosting import pretend_pods
 from tests.hosting.pretend_pods import pods_of
 from tests.hosting.pretend_server import Json
@@ -26,6 +26,22 @@ def node(name: str, address: str, kind: str = "InternalIP") -> NodeAddress:
 def server_in_kubeconfig(world: World) -> str:
     text = world.data("demo-kubeconfig")["value"].decode()
     return next(line.strip() for line in text.splitlines() if "server:" in line).removeprefix("server: ")
+
+
+ENDPOINTS = Ref(api_version="v1", kind="Endpoints", namespace="default", name="kubernetes")
+
+
+def port_in_tenant(world: World) -> int:
+    """Where the tenant's own pods reach its API server. For an address that is a name k0s has written it."""
+    if ENDPOINTS not in world.tenant.objects:
+        subset = {
+            "addresses": [{"ip": "192.0.2.7"}],
+            "ports": [{"name": "https", "port": world.decisions()["apiPort"]}],
+        }
+        metadata = {"name": ENDPOINTS.name, "namespace": ENDPOINTS.namespace}
+        world.tenant.create({"apiVersion": "v1", "kind": "Endpoints", "metadata": metadata, "subsets": [subset]})
+    port: int = world.tenant.get(ENDPOINTS)["subsets"][0]["ports"][0]["port"]
+    return port
 
 
 def sans(world: World) -> list[str]:
@@ -222,12 +238,14 @@ def test_a_change_of_mind_while_the_load_balancer_is_awaited() -> None:
 )
 def test_a_changed_port_reaches_service_kubeconfig_and_config(service: str, ports: dict[str, int], at: str) -> None:
     world = running(service={"type": service})
+    assert port_in_tenant(world) == world.decisions()["apiPort"]
     world.changes(service={"type": service, **ports})
     world.settle()
     assert world.available
     assert server_in_kubeconfig(world).endswith(at)
     assert world.decisions()["apiPort"] == ports["apiPort"]
     assert world.status["controlPlaneEndpoint"]["port"] == ports["apiPort"]
+    assert port_in_tenant(world) == ports["apiPort"]
     config = json.loads(world.data("kmc-demo-config")["k0s.yaml"])["spec"]
     assert config["api"]["externalAddress"].endswith(at)
     world.changes(service={"type": service})
@@ -236,6 +254,26 @@ def test_a_changed_port_reaches_service_kubeconfig_and_config(service: str, port
     published = world.body("Service", world.names.service(service))["spec"]["ports"][0]
     expected = published["nodePort"] if service == "NodePort" else 6443
     assert server_in_kubeconfig(world).endswith(f":{expected}")
+    assert port_in_tenant(world) == expected
+    assert "portBefore" not in world.decisions()
+
+
+def test_a_tenant_that_cannot_be_told_of_its_port_is_told_later_and_holds_up_nothing() -> None:
+    world = running(service={"type": "NodePort"})
+    former = port_in_tenant(world)
+    world.tenant_down = "nobody listens"
+    world.changes(service={"type": "NodePort", "apiPort": 30443})
+    world.settle()
+    assert "nobody listens" in world.failure
+    assert server_in_kubeconfig(world).endswith(":30443"), "all else goes on"
+    assert (port_in_tenant(world), world.decisions()["portBefore"]) == (former, former)
+    world.tenant_down = ""
+    world.settle()
+    assert port_in_tenant(world) == 30443
+    assert "portBefore" not in world.decisions()
+    told = [each for each in world.done if isinstance(each, MovePort)]
+    world.settle()
+    assert [each for each in world.done if isinstance(each, MovePort)] == told, "it is told once"
 
 
 def test_two_tenants_that_want_one_node_port() -> None:

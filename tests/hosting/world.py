@@ -26,6 +26,7 @@ from hosted_cp.api.problems import Problem
 from hosted_cp.controllers.tenants import watched
 from hosted_cp.executor import METADATA_MANAGER
 from hosted_cp.hosting.names import Names, children_of
+from hosted_cp.hosting.patch_types import json_patch
 from hosted_cp.hosting.plan import plan
 from hosted_cp.hosting.settings import Settings
 from hosted_cp.hosting.view import NodeAddress, TenantView
@@ -43,6 +44,7 @@ from hosted_cp.planning.actions import (
     Event,
     Finding,
     IdentifyNode,
+    MovePort,
     PatchMetadata,
     Plan,
     Probe,
@@ -437,6 +439,10 @@ class World:
                 if (live["spec"].get("providerID") or action.provider_id) != action.provider_id:
                     raise Refused("Invalid", "spec.providerID: Forbidden")
                 self.tenant.merge_patch(action.ref, action.patch())
+            case MovePort():
+                if action.ref in self.tenant.objects:
+                    moved = json_patch(self.tenant.get(action.ref), action.patch())
+                    self.tenant.merge_patch(action.ref, {"subsets": moved["subsets"]})
             case _:
                 raise AssertionError(f"nothing plans {type(action).__name__} in a tenant")
 
@@ -501,16 +507,16 @@ class World:
                 told = self.plan(failure=result) if self.owner_ref in self.server.objects else Plan()
                 self.write_status(told.status)
                 return number
-            self.failure = ""
+            healed, self.failure = self.failure, ""
             wrote = before != (self.writes, len(self.tenant.objects))
             if not wrote:
                 wrote = self.write_status(made.status)
                 self.events += made.events
-                if made.last_word and wrote:
+                if made.last_word and wrote and not healed:
                     self._nothing_follows()
                     wrote = False
             self._ask(made.probes)
-            if not wrote:
+            if not wrote and not healed:
                 return number
         raise AssertionError(f"not settled after {ROUNDS} rounds: {self.plan().actions}")
 
