@@ -14,7 +14,7 @@ from hosted_cp.kube.outcome import Result, Verdict
 from hosted_cp.kube.probes import Prober, tenant_api
 from hosted_cp.kube.resources import SECRET, resource_for
 from hosted_cp.kube.tenant import TenantAccess
-from hosted_cp.planning.actions import Create, Delete, Probe, Target
+from hosted_cp.planning.actions import Create, Delete, MovePort, Probe, Ref, Target
 from hosted_cp.planning.observed import Observed
 from tests.component.apiserver import Server
 from tests.component.audit import Audit, summary
@@ -59,6 +59,27 @@ async def playing_tenant(desk: Bench, admin: ApiClient, server: Server, namespac
     }
     await admin.create(SECRET, {**secret(namespace, "t-ca"), "data": encoded})
     return TenantAccess(uid=desk.about.uid, namespace=namespace, authority="t-ca", server=server.url)
+
+
+async def test_the_port_of_a_tenants_endpoints_is_all_that_is_changed_of_them(
+    desk: Bench, admin: ApiClient, server: Server, namespace: str
+) -> None:
+    access = await playing_tenant(desk, admin, server, namespace)
+    ref = Ref.of(endpoints(namespace[-20:].strip("-")))
+    absent = await desk.run(MovePort(ref=ref, port=7443), tenant=access)
+    assert absent == Result(verdict=Verdict.DONE), "k0s makes them with the port that it is configured with"
+    resource = resource_for(ref)
+    before = (await admin.create(resource, {**endpoints(ref.name), "subsets": []})).body
+    assert await desk.run(MovePort(ref=ref, port=7443), tenant=access) == Result(verdict=Verdict.DONE)
+    subsets = [{**endpoints(ref.name)["subsets"][0], "addresses": [{"ip": "203.0.113.1"}, {"ip": "203.0.113.2"}]}]
+    metadata = {"name": ref.name, "namespace": "default", "uid": before["metadata"]["uid"]}
+    await admin.merge_patch(resource, "default", ref.name, {"metadata": metadata, "subsets": subsets})
+    moved = await desk.run(MovePort(ref=ref, port=7443), tenant=access)
+    assert moved == Result(verdict=Verdict.DONE, writes=1)
+    [found] = (await admin.get(resource, "default", ref.name)).body["subsets"]
+    assert found["addresses"] == subsets[0]["addresses"]
+    assert found["ports"] == [{"name": "https", "port": 7443, "protocol": "TCP"}]
+    await admin.delete(resource, "default", ref.name)
 
 
 async def test_material_in_a_tenant_is_handed_on_whoever_made_it(
