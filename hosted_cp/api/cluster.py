@@ -53,7 +53,8 @@ class CertificateRef(Model):
     """A Secret with a CA or key pair that the user brings."""
 
     type: CertificateType
-    """What it is for. `etcd-peer` and `etcd-server` are accepted and not used: the CA `etcd` issues those."""
+    """What it is for. `apiserver-etcd-client`, `etcd-peer` and `etcd-server` are accepted and not used: the CA `etcd`
+    issues those."""
     name: str | None = None
     """Name of the Secret, in the namespace of the Cluster, with the keys `tls.crt` and `tls.key`."""
 
