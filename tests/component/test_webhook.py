@@ -397,7 +397,7 @@ async def _store_old(admin: ApiClient, *names: str) -> None:
     old = resource("Cluster", "v1beta1")
     await _store(admin, CLUSTERS, "v1beta1")
     for name in names:
-        spec = {"etcd": {"args": [f"--name={name}"]}, "service": {"type": "NodePort"}}
+        spec = {"etcd": {"args": [f"--max-txn-ops={1000 + len(name)}"]}, "service": {"type": "NodePort"}}
         metadata = {"name": name, "namespace": OPERATED}
         await admin.create(old, {"apiVersion": old.api_version, "kind": "Cluster", "metadata": metadata, "spec": spec})
 
