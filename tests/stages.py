@@ -79,7 +79,7 @@ STAGES = {
             (sys.executable, "-m", "e2e.prepare", "control-planes"),
             (*_PYTEST, *_SIDE_BY_SIDE, "e2e/contract", "-m", "not sweep"),
         ),
-        usually="6 min",
+        usually="3 min",
         once_more=True,
     ),
     "e2e": Stage(
@@ -87,7 +87,7 @@ STAGES = {
             (sys.executable, "-m", "e2e.prepare"),
             (*_PYTEST, *_IN_TWO_LABS, "e2e", "tests/k0s_images", "-m", "e2e and not sweep"),
         ),
-        usually="15 min",
+        usually="9 min",
         once_more=True,
     ),
     "examples": Stage(
