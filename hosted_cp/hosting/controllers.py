@@ -170,13 +170,7 @@ def pod_spec(t: Tenant) -> dict[str, Any]:
         ],
         "volumes": volumes,
     }
-    if t.spec.service_account:
-        made["serviceAccountName"] = t.spec.service_account
-    if t.spec.topology_spread_constraints:
-        made["topologySpreadConstraints"] = t.spec.topology_spread_constraints
-    if t.view.settings.priority_class:
-        made["priorityClassName"] = t.view.settings.priority_class
-    return made
+    return made | t.asked_of_pods()
 
 
 @once

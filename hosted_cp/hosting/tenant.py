@@ -169,6 +169,15 @@ class Tenant:
     def service(self) -> Observed | None:
         return self.view.own("Service", self.service_name)
 
+    def asked_of_pods(self) -> dict[str, Any]:
+        """Fields of the specs of all the tenant's pods that the user and the administrator ask for."""
+        asked = {
+            "serviceAccountName": self.spec.service_account,
+            "topologySpreadConstraints": self.spec.topology_spread_constraints,
+            "priorityClassName": self.view.settings.priority_class,
+        }
+        return {field: value for field, value in asked.items() if value}
+
     def metadata(self, name: str, *, component: str = "cluster", part: str) -> dict[str, Any]:
         """Name, namespace, labels, annotations and owner of one of the tenant's objects."""
         extra = self.spec.kubeconfig_secret_metadata

@@ -222,13 +222,7 @@ def _pod(t: Tenant) -> dict[str, Any]:
         "containers": [_etcd_container(t)],
         "volumes": [{"name": "certs", "projected": {"defaultMode": 0o440, "sources": _certificates(t)}}],
     }
-    if t.spec.service_account:
-        made["serviceAccountName"] = t.spec.service_account
-    if t.spec.topology_spread_constraints:
-        made["topologySpreadConstraints"] = t.spec.topology_spread_constraints
-    if t.view.settings.priority_class:
-        made["priorityClassName"] = t.view.settings.priority_class
-    return made
+    return made | t.asked_of_pods()
 
 
 def _permit_container(t: Tenant) -> dict[str, Any]:
