@@ -15,7 +15,7 @@ from hosted_cp.hosting.tenant import Tenant, once
 from hosted_cp.hosting.wanted import Wanted
 from hosted_cp.pki.authority import validate_authority, validate_key_pair
 from hosted_cp.pki.recipes import CARecipe, KeyPairRecipe
-from hosted_cp.planning.observed import Observed, SecretFacts
+from hosted_cp.planning.observed import CertificateFacts, Observed, SecretFacts
 
 #: purpose -> common name.
 COMMON_NAMES = {"ca": "kubernetes-ca", "proxy": "kubernetes-front-proxy-ca", "etcd": "etcd-ca"}
@@ -77,21 +77,25 @@ def pki_digest(t: Tenant) -> str:
     return total.hexdigest()[:32]
 
 
+def certificate(t: Tenant, purpose: str) -> CertificateFacts | None:
+    """What is known of an authority's certificate; None while there is none that can be read."""
+    found = seen(t, purpose)
+    return found.secret.certificates.get("tls.crt") if found is not None and found.secret is not None else None
+
+
 @once
 def exchanged(t: Tenant) -> bool:
     """Whether the CA is another than the one that the controllers run with and the kubeconfig was made of.
 
     Two witnesses, because whoever spoils one of them alone has exchanged nothing: it is set right again.
     """
-    live, authority = t.view.own("StatefulSet", t.names.control_plane), seen(t, "ca")
-    facts = authority.secret if authority is not None else None
-    certificate = facts.certificates.get("tls.crt") if facts is not None else None
+    live, authority = t.view.own("StatefulSet", t.names.control_plane), certificate(t, "ca")
     handed_out = t.view.own("Secret", t.names.kubeconfig)
     kubeconfig = handed_out.secret.kubeconfigs.get("value") if handed_out and handed_out.secret else None
-    if live is None or certificate is None or kubeconfig is None or not kubeconfig.ca_fingerprint:
+    if live is None or authority is None or kubeconfig is None or not kubeconfig.ca_fingerprint:
         return False
     started_with = live.get("spec", "template", "metadata", "annotations", PKI_DIGEST)
-    return started_with != pki_digest(t) and kubeconfig.ca_fingerprint != certificate.fingerprint
+    return started_with != pki_digest(t) and kubeconfig.ca_fingerprint != authority.fingerprint
 
 
 @once

@@ -17,7 +17,7 @@ from hosted_cp.pki import kubeconfig
 from hosted_cp.pki.recipes import KUBECONFIG_KEY
 from hosted_cp.planning.actions import Finding, Probe
 from hosted_cp.planning.conditions import Cause, rfc3339
-from hosted_cp.planning.observed import CertificateFacts, KubeconfigFacts, Observed
+from hosted_cp.planning.observed import KubeconfigFacts, Observed
 
 #: By which a question of this module is told from those of `endpoint`.
 _KEY = "kubeconfig"
@@ -69,7 +69,7 @@ def _by_sight(t: Tenant, secret: Observed) -> str:
     if wrong:
         return wrong
     facts = secret.secret.kubeconfigs[KUBECONFIG_KEY]
-    authority = _authority(t)
+    authority = authorities.certificate(t, "ca")
     if authority is not None and facts.ca_fingerprint != authority.fingerprint:
         return (
             "has another CA than this control plane: embed tls.crt of Secret"
@@ -83,11 +83,6 @@ def _by_sight(t: Tenant, secret: Observed) -> str:
             " on the Secret"
         )
     return ""
-
-
-def _authority(t: Tenant) -> CertificateFacts | None:
-    found = authorities.seen(t, "ca")
-    return found.secret.certificates.get("tls.crt") if found is not None and found.secret is not None else None
 
 
 def _facts(t: Tenant) -> KubeconfigFacts | None:

@@ -69,8 +69,7 @@ def wanted(t: Tenant) -> list[Wanted]:
 
 def renew_at(t: Tenant) -> datetime | None:
     """When the next leaf has to be renewed."""
-    signer = authorities.seen(t, "etcd")
-    ca = signer.secret.certificates.get("tls.crt") if signer and signer.secret else None
+    ca = authorities.certificate(t, "etcd")
     moments = [
         due
         for purpose in recipes(t)

@@ -54,6 +54,5 @@ def renew_at(t: Tenant) -> datetime | None:
         return None
     if facts.client is None:
         return None
-    signer = authorities.seen(t, "ca")
-    ca = signer.secret.certificates.get("tls.crt") if signer and signer.secret else None
+    ca = authorities.certificate(t, "ca")
     return renewal.renew_at(facts.client, signer=ca, fraction=renewal.KUBECONFIG_FRACTION)

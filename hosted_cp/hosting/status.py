@@ -349,8 +349,7 @@ def _certificates(t: Tenant) -> list[dict[str, str]]:
         if facts is not None:
             listed.append({"name": purpose, "expires": rfc3339(facts.not_after)})
     for purpose in ("ca", "proxy", "etcd"):
-        seen = authorities.seen(t, purpose) if purpose in authorities.purposes(t) else None
-        facts = seen.secret.certificates.get("tls.crt") if seen and seen.secret else None
+        facts = authorities.certificate(t, purpose) if purpose in authorities.purposes(t) else None
         if facts is not None:
             listed.append({"name": purpose, "expires": rfc3339(facts.not_after)})
     seen = t.view.own("Secret", t.names.kubeconfig) or brought_kubeconfig.seen(t)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
 
 import orjson
 import pytest
@@ -28,12 +27,10 @@ from hosted_cp.kube.resources import (
     WORKER_CONFIG,
 )
 from hosted_cp.machines.plan import FINALIZER
-from tests.component.apiserver import Server
+from hosted_cp.operator import Operator
 from tests.component.canaries import secrets_in
-from tests.component.capi import LAB_CLUSTER, CapiStage, staged
+from tests.component.capi import LAB_CLUSTER, CapiStage
 from tests.component.hosting import OPERATOR, Object, conditions
-from tests.component.kubelet import StandInKubelet
-from tests.component.standin_tenants import StandInTenants
 from tests.component.test_invariants_rights import OPTIONAL, ROLES, _races, used
 from tests.component.workers import (
     DEPLOYMENT,
@@ -57,11 +54,8 @@ BUDGET = 15
 
 
 @pytest.fixture
-async def stage(
-    capi_server: Server, capi_kubelet: StandInKubelet, capi_tenants: StandInTenants
-) -> AsyncIterator[CapiStage]:
-    async with staged(capi_server, capi_kubelet, capi_tenants) as fresh:
-        yield fresh
+def stage(capi_stage: CapiStage) -> CapiStage:
+    return capi_stage
 
 
 # --- the thread -------------------------------------------------------------------------------------------------------
@@ -220,6 +214,15 @@ async def test_what_is_lost_comes_back_and_is_not_made_again(stage: CapiStage) -
 # --- the token's life -------------------------------------------------------------------------------------------------
 
 
+async def a_worker(stage: CapiStage, operator: Operator) -> None:
+    """The machine `m` of a cluster `a` has its user data, and nothing is left to do."""
+    await a_cluster(stage)
+    await machine(stage, "m")
+    await stage.until(WORKER_CONFIG, ["m"], made)
+    await stage.until(MACHINE, ["m"], provisioned)
+    await stage.rest(operator)
+
+
 async def due(stage: CapiStage, name: str) -> None:
     """Let the token's end look near."""
     past = {"metadata": {"annotations": {tokens.EXPIRES: "2020-01-01T00:00:00Z"}}}
@@ -229,11 +232,7 @@ async def due(stage: CapiStage, name: str) -> None:
 
 async def test_its_end_is_moved_and_what_the_tenant_has_lost_is_made_anew(stage: CapiStage) -> None:
     async with stage.operating() as operator:
-        await a_cluster(stage)
-        await machine(stage, "m")
-        await stage.until(WORKER_CONFIG, ["m"], made)
-        await stage.until(MACHINE, ["m"], provisioned)
-        await stage.rest(operator)
+        await a_worker(stage, operator)
         before, uid = (
             await data_of(stage, "m"),
             (await stage.admin.get(SECRET, stage.namespace, "m"))["metadata"]["uid"],
@@ -260,11 +259,7 @@ async def test_its_end_is_moved_and_what_the_tenant_has_lost_is_made_anew(stage:
 
 async def test_while_the_token_of_a_worker_that_has_joined_cannot_be_revoked_that_is_said(stage: CapiStage) -> None:
     async with stage.operating() as operator:
-        await a_cluster(stage)
-        await machine(stage, "m")
-        await stage.until(WORKER_CONFIG, ["m"], made)
-        await stage.until(MACHINE, ["m"], provisioned)
-        await stage.rest(operator)
+        await a_worker(stage, operator)
         stage.tenants.down(stage.namespace, "a")
         since = stage.audit.mark()
         await seen_by_core(stage, "m")
